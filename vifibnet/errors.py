@@ -1,0 +1,130 @@
+"""What can go wrong, one class each. A child's docstring is the sentence that the operator reads."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class VifibnetError(Exception):
+    """Something went wrong in vifibnet."""
+
+    def __init__(self, sentence: str | None = None, **fields: object) -> None:
+        """Say ``sentence``, or the class's docstring with ``fields`` filled in."""
+        doc = " ".join((type(self).__doc__ or "").split())
+        super().__init__(sentence if sentence is not None else doc.format(**fields))
+        self.fields = fields
+
+
+# -- what the operator gave us --------------------------------------------------------------------
+
+
+class BadInput(VifibnetError):
+    """{what}: {problem}; {remedy}."""
+
+    def __init__(self, what: object, problem: str, remedy: str) -> None:
+        """Name the option or file, what is wrong with it, and what would be right."""
+        super().__init__(what=what, problem=problem, remedy=remedy)
+
+
+class BadAddress(VifibnetError):
+    """{text!r} is not {wanted}."""
+
+
+# -- what the registry refuses; the code is part of the protocol and never changes ---------------------
+
+
+class RegistryRefusal(VifibnetError):
+    """The registry refused the request."""
+
+    code: ClassVar[int] = 1
+
+
+class InternalError(RegistryRefusal):
+    """The registry failed to answer; its log says why."""
+
+    code = 2
+
+
+class BadArguments(RegistryRefusal):
+    """{method} was called with wrong arguments: {problem}."""
+
+    code = 3
+
+
+class UnknownToken(RegistryRefusal):
+    """This token is unknown, was already used, or is too old: request a new one."""
+
+    code = 10
+
+
+class BadRequest(RegistryRefusal):
+    """The certificate request is refused: {problem}."""
+
+    code = 11
+
+
+class NetworkFull(RegistryRefusal):
+    """The network has no free prefix of {length} bits left."""
+
+    code = 12
+
+
+class NoPeerYet(RegistryRefusal):
+    """The registry knows no peer yet: start a node that others can reach, or use --no-boot."""
+
+    code = 13
+
+
+class NotInsideNetwork(RegistryRefusal):
+    """{address} is not the caller's own address inside the network {network}."""
+
+    code = 14
+
+
+class BadEndpoints(RegistryRefusal):
+    """The endpoints {text!r} are refused: {problem}."""
+
+    code = 15
+
+
+class BadEmail(RegistryRefusal):
+    """{email!r} is not an e-mail address."""
+
+    code = 16
+
+
+class MailFailed(RegistryRefusal):
+    """The mail with the token could not be sent ({problem}): try again later."""
+
+    code = 17
+
+
+class UnknownNode(RegistryRefusal):
+    """This certificate is not one that the registry knows as valid."""
+
+    code = 18
+
+
+REFUSALS: dict[int, type[RegistryRefusal]] = {
+    cls.code: cls
+    for cls in (
+        RegistryRefusal, InternalError, BadArguments, UnknownToken, BadRequest, NetworkFull, NoPeerYet,
+        NotInsideNetwork, BadEndpoints, BadEmail, MailFailed, UnknownNode,
+    )
+}  # fmt: skip
+"""Every refusal by its code, to turn a Fault back into what it says."""
+
+
+# -- what the node meets ----------------------------------------------------------------------------
+
+
+class CommandFailed(VifibnetError):
+    """{command} ended with status {status}: {output}"""
+
+
+class RegistryUnreachable(VifibnetError):
+    """The registry at {where} does not answer: {problem}."""
+
+
+class NotOurRegistry(VifibnetError):
+    """{where} is not the registry of this network: {problem}."""

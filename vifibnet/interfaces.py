@@ -1,0 +1,67 @@
+"""The seams where a real part and a fake can stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv6Address, IPv6Network
+
+from zope.interface import Attribute, Interface
+
+from vifibnet.model.addresses import Prefix
+from vifibnet.model.endpoints import Endpoint
+
+
+class IMailer(Interface):
+    """Sends the registry's mails."""
+
+    async def send(to: str, subject: str, body: str) -> None:
+        """Hand one mail to the mail server. Raises MailFailed."""
+
+
+class IRegistry(Interface):
+    """The registry as a node sees it. Every call raises RegistryUnreachable or a RegistryRefusal."""
+
+    seen = Attribute("The address (str) that the registry last saw us from, or None.")
+
+    async def declare(endpoints: Sequence[Endpoint]) -> None:
+        """Say where we can be reached."""
+
+    async def peers(count: int) -> list[tuple[Prefix, tuple[Endpoint, ...]]]:
+        """Up to ``count`` random peers."""
+
+    async def bootstrap() -> tuple[Prefix, tuple[Endpoint, ...]]:
+        """One peer that can be reached."""
+
+
+class IKernel(Interface):
+    """What the node asks of the machine's network. Every call raises CommandFailed."""
+
+    async def clean() -> None:
+        """Remove whatever an earlier run left: our taps, our routes, our babeld."""
+
+    async def add_taps(names: Sequence[str], mtu: int) -> None:
+        """Make persistent taps that are up, with no address but their link-local one."""
+
+    async def add_subnet(
+        interface: str,
+        address: IPv6Address,
+        subnet: IPv6Network,
+        network: IPv6Network,
+    ) -> None:
+        """Own the subnet: the address on the interface, the rest of subnet and network unreachable."""
+
+    async def restore() -> None:
+        """Take back everything that add_taps and add_subnet did."""
+
+
+class IPortMapper(Interface):
+    """Makes a port of ours reachable through a gateway."""
+
+    async def map(port: int, proto: str) -> Endpoint | None:
+        """Map an external port (``proto``: ``udp`` or ``tcp-server``) and keep the lease renewed.
+
+        Returns where the world can reach it, or None when there is no gateway: a normal answer.
+        """
+
+    async def close() -> None:
+        """Remove all mappings and stop renewing."""

@@ -1,0 +1,51 @@
+"""The AMP commands between node and registry. Who calls is in the certificate, never in an argument."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from twisted.protocols import amp
+
+from vifibnet.errors import REFUSALS
+
+ALPN = b"vifibnet-amp"
+"""The TLS protocol name (RFC 7301) that selects AMP on the registry's port."""
+
+REGISTRY_NAME = "registry.vifibnet"
+"""The name in the registry's certificate, whatever address it is dialled at."""
+
+SEEN = (b"seen", amp.Unicode())
+"""The address that the caller was seen from."""
+
+PEER: list[tuple[bytes, amp.Argument]] = [(b"prefix", amp.Unicode()), (b"endpoints", amp.Unicode())]
+"""A peer: its prefix (``5/16``) and its endpoint string."""
+
+
+class _Command(amp.Command):
+    """What all have in common: the refusals as errors, named by their codes."""
+
+    errors: ClassVar[dict] = {cls: b"%d" % code for code, cls in REFUSALS.items()}
+
+
+class Declare(_Command):
+    """Tell the registry where the caller can be reached; no endpoints: it cannot be reached."""
+
+    commandName = b"Declare"
+    arguments: ClassVar[list] = [(b"endpoints", amp.Unicode())]
+    response: ClassVar[list] = [SEEN]
+
+
+class GetPeers(_Command):
+    """Ask for up to ``count`` peers, chosen at random, without the caller."""
+
+    commandName = b"GetPeers"
+    arguments: ClassVar[list] = [(b"count", amp.Integer())]
+    response: ClassVar[list] = [(b"peers", amp.AmpList(PEER)), SEEN]
+
+
+class GetBootstrapPeer(_Command):
+    """Ask for one peer that can be reached."""
+
+    commandName = b"GetBootstrapPeer"
+    arguments: ClassVar[list] = []
+    response: ClassVar[list] = [*PEER, SEEN]
