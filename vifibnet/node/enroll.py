@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from typing import Protocol as Shape
 
@@ -345,8 +346,11 @@ def check_directory(directory: Path) -> None:
     place = directory if directory.exists() else directory.parent
     if not place.is_dir():
         raise BadInput(what, f"{place} is not a directory", remedy)
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise BadInput(what, f"{place} cannot be written", remedy)
+    try:
+        # Trying is the only way to know: root may do everything, and still cannot write everywhere.
+        TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise BadInput(what, f"nothing can be written in {place} ({error.strerror})", remedy) from None
 
 
 def make_directory(directory: Path) -> None:

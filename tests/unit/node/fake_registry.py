@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -30,8 +30,9 @@ def now() -> datetime:
 
 
 def make_authority(test: TestCase, network: Network = NETWORK) -> Authority:
-    """A CA of its own for one test."""
-    key, certificate = create_authority(network, name="test", email=None, days=2, now=now())
+    """A CA of its own for one test, some days old, so that what it signs can be old as well."""
+    made = now() - timedelta(days=3)
+    key, certificate = create_authority(network, name="test", email=None, days=6, now=made)
     paths = test.mktemp(), test.mktemp()
     for path, data in zip(paths, (certificate, key), strict=True):
         with open(path, "wb") as file:
