@@ -23,6 +23,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 from vifibnet.errors import (
     BadAddress,
     BadInput,
+    NoPeerYet,
     NotOurRegistry,
     RegistryUnreachable,
     UnknownToken,
@@ -155,12 +156,9 @@ class Enroller:
         tls = client_options(ca, None)
         registry = XMLRPCRegistry(self._reactor, self._endpoint, tls, self._where)
         await self._check_registry(ca, registry)
-        if there:
-            self._say(self.ca_file, KEPT)
-            return ca, registry
         self._dialogue.say(f"The network is {ca.network}, the SHA-256 fingerprint of its CA:")
         self._dialogue.say(f"  {fingerprint(ca.certificate)}")
-        if self._dialogue.terminal and self._wanted.fingerprint is None:
+        if not there and self._dialogue.terminal and self._wanted.fingerprint is None:
             self._confirm()
         make_directory(self.directory)
         self._write(self.ca_file, ca.pem, "written")
@@ -168,10 +166,13 @@ class Enroller:
 
     def _check_fingerprint(self, ca: CA) -> None:
         found, wanted = fingerprint(ca.certificate), self._wanted.fingerprint
-        if wanted not in (None, found):
-            raise NotOurRegistry(
-                where=self._where, problem=f"its CA has the fingerprint {found}, not the one in --fingerprint"
-            )
+        if wanted in (None, found):
+            return
+        if self.ca_file.exists():
+            problem = f"its fingerprint is {found}, not the one in --fingerprint"
+            raise BadInput(f"file {self.ca_file}", problem, "give the right one or move this file away")
+        problem = f"its CA has the fingerprint {found}, not the one in --fingerprint"
+        raise NotOurRegistry(where=self._where, problem=problem)
 
     async def _check_registry(self, ca: CA, registry: XMLRPCRegistry) -> None:
         """Who dialled an address wants to know that it is the registry of this very CA."""
@@ -199,17 +200,26 @@ class Enroller:
     async def _peers(self, ca: CA, registry: XMLRPCRegistry) -> None:
         """The peer database, with one peer to begin with unless there are some or none is wanted."""
         there = self.peers_file.exists()
-        if there:
-            with closing(PeerStore.open(self.peers_file, ca.network)) as store:
-                if len(store) or not self._wanted.boot:
-                    return self._say(self.peers_file, KEPT)
-        peer = await registry.bootstrap() if self._wanted.boot else None
+        peer = None
+        if self._wanted.boot and not (there and self._knows_peers(ca)):
+            try:
+                peer = await registry.bootstrap()
+            except NoPeerYet:
+                # Who made an empty one before with --no-boot need not say so in every further run.
+                if not there:
+                    raise
+        if there and peer is None:
+            return self._say(self.peers_file, KEPT)
         make = PeerStore.open if there else PeerStore.create
         with closing(make(self.peers_file, ca.network)) as store:
             if peer is not None:
                 store.update([peer], self._reactor.seconds())
         named = f"first peer {peer[0]} at {format_endpoints(peer[1])}" if peer else "without a peer"
         return self._say(self.peers_file, f"written, {named}")
+
+    def _knows_peers(self, ca: CA) -> bool:
+        with closing(PeerStore.open(self.peers_file, ca.network)) as store:
+            return len(store) > 0
 
     # -- cert.key, cert.crt -------------------------------------------------------------------------------
 

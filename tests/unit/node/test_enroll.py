@@ -246,7 +246,13 @@ class RefusalTests(EnrollCase):
         self.registry.answers["getBootstrapPeer"] = lambda: Fault(NoPeerYet.code, "none yet")
         await self.refusal(NoPeerYet)
         self.assertEqual(self.there(), ["ca.pem"])
-        await self.enroll(boot=False)
+        await self.enroll(db_only=True, boot=False)
+        self.assertIn("peers.db: there already, used as it is", (await self.enroll()).lines)
+
+    async def test_pinned_file(self) -> None:
+        """A ca.pem that is not the one in --fingerprint."""
+        await self.enroll(ca_only=True)
+        self.assertIn("ca.pem", await self.refusal(BadInput, fingerprint=":".join(["00"] * 32)))
 
     async def test_token_by_mail(self) -> None:
         """Without a terminal the token is only requested, and the next run goes on with it."""
