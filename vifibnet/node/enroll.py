@@ -120,6 +120,7 @@ class Enroller:
         """
         wanted = self._wanted
         check_directory(self.directory)
+        key_there = self.key_file.exists()
         key = None if wanted.ca_only or wanted.db_only else self._key()
         request = self._request(key) if key and not self.certificate_file.exists() else None
         ca, registry = await self._ca()
@@ -128,13 +129,16 @@ class Enroller:
         await self._peers(ca, registry)
         if key is None:
             return
-        self._write(self.key_file, key_pem(key), "written", mode=0o600)
+        if key_there:
+            self._say(self.key_file, KEPT)
+        else:
+            self._write(self.key_file, key_pem(key), mode=0o600)
         if request is None:
             self._say(self.certificate_file, KEPT)
         else:
             await self._certificate(ca, registry, key, request)
-        self._write(self.dh_file, ffdhe2048_pem(), "written")
-        self._write(self.config_file, self.config().encode(), "written")
+        self._write_missing(self.dh_file, ffdhe2048_pem())
+        self._write_missing(self.config_file, self.config().encode())
         start = shlex.quote(f"@{self.config_file}")
         self._dialogue.say(f"Everything is there; start the node with: twistd vifibnet-node {start}")
 
@@ -161,7 +165,7 @@ class Enroller:
         if not there and self._dialogue.terminal and self._wanted.fingerprint is None:
             self._confirm()
         make_directory(self.directory)
-        self._write(self.ca_file, ca.pem, "written")
+        self._write_missing(self.ca_file, ca.pem)
         return ca, registry
 
     def _check_fingerprint(self, ca: CA) -> None:
@@ -315,12 +319,16 @@ class Enroller:
             remedy = "move it away to get a new one"
             check_certificate(certificate, key, ca, self._now, f"file {self.certificate_file}", remedy)
 
-    def _write(self, file: Path, data: bytes, said: str, mode: int = 0o644) -> None:
+    def _write(self, file: Path, data: bytes, said: str = "written", mode: int = 0o644) -> None:
+        """Write what must not be there: BadInput if it is, for somebody else was here meanwhile."""
+        write_atomically(file, data, mode)
+        self._say(file, said)
+
+    def _write_missing(self, file: Path, data: bytes) -> None:
         if file.exists():
             self._say(file, KEPT)
         else:
-            write_atomically(file, data, mode)
-            self._say(file, said)
+            self._write(file, data)
 
     def _say(self, file: Path, what: str) -> None:
         self._dialogue.say(f"{file.name}: {what}")

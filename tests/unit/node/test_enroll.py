@@ -270,6 +270,28 @@ class RefusalTests(EnrollCase):
         self.assertEqual(self.methods().count("requestCertificate"), 4)
         self.assertEqual(self.there(), ["ca.pem", "cert.key", "peers.db"])
 
+    async def test_lost_answer(self) -> None:
+        """A connection cut after the token was sent: the sentence says what that may mean for the token."""
+        self.registry.cuts = b"requestCertificate"
+        said = await self.refusal(RegistryUnreachable)
+        self.assertIn("closed the connection", said)
+        self.assertIn("request a new one", said)
+        self.registry.cuts = b"getCa"
+        self.assertNotIn("request a new one", await self.refusal(RegistryUnreachable))
+
+    async def test_somebody_else(self) -> None:
+        """A key that appears while we wait is neither overwritten nor used for a certificate."""
+        key = self.directory / "cert.key"
+
+        def meanwhile() -> object:
+            key.write_text("theirs")
+            return ["01", "192.0.2.5,1194,udp"]
+
+        self.registry.answers["getBootstrapPeer"] = meanwhile
+        self.assertIn("exists already", await self.refusal(BadInput))
+        self.assertEqual(key.read_text(), "theirs")
+        self.assertNotIn("requestCertificate", self.methods())
+
     async def test_wrong_certificates(self) -> None:
         """Whatever comes back and is not ours is not kept."""
         other = FakeRegistry(make_authority(self))
