@@ -95,7 +95,11 @@ class Namespace:
         # ip netns exec shows these to its children instead of the machine's.
         (self._etc / "hosts").write_text(hosts)
         (self._etc / "resolv.conf").write_text(resolv)
-        self._ip("netns", "add", self.name)
+        try:
+            self._ip("netns", "add", self.name)
+        except BaseException:
+            self._remove_files()
+            raise
         self.ip("link", "set", "lo", "up")
 
     def ip(self, *arguments: str) -> None:
@@ -123,6 +127,9 @@ class Namespace:
     def close(self) -> None:
         """Remove all of it, once its processes have gone."""
         self._ip("netns", "del", self.name)
+        self._remove_files()
+
+    def _remove_files(self) -> None:
         shutil.rmtree(self._etc)
         if self._made_parent and not any(self._etc.parent.iterdir()):
             self._etc.parent.rmdir()
