@@ -87,7 +87,7 @@ class Namespace:
     """A network namespace of our own, with loopback up, and files of its own for the resolver."""
 
     def __init__(self, hosts: str = "127.0.0.1 localhost\n", resolv: str = "") -> None:
-        self.name = f"vft{os.getpid()}-{next(_numbers)}"
+        self.name = f"vfr{os.getpid()}-{next(_numbers)}"
         self.prefix = ("ip", "netns", "exec", self.name)
         self._etc = Path("/etc/netns") / self.name
         self._made_parent = not self._etc.parent.exists()
