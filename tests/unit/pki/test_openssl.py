@@ -126,6 +126,16 @@ class AuthorityTests(OpenSSLTestCase):
             r" vifibnet ca --network 2001:db8:42::/48 makes such an authority\.$",
         )
 
+    def test_weak_key(self) -> None:
+        """A CA whose key is too short for TLS is refused before anything starts."""
+        self.openssl("genrsa -out ca.key 1024")
+        self.openssl(
+            "req -nodes -new -x509 -key ca.key -set_serial 0x120010db80042 -days 365 -out ca.crt -subj /CN=x"
+        )
+        with self.assertRaises(BadInput) as caught:
+            self.load()
+        self.assertIn("its RSA key has 1024 bits", str(caught.exception))
+
     def test_fingerprint(self) -> None:
         """openssl's fingerprint is ours."""
         self.our_authority("p256")
