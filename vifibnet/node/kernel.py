@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Iterable, Sequence
@@ -125,7 +126,8 @@ class Kernel:
         except CommandFailed as error:
             self.log.warn("not everything could be taken back: {error}", error=error)
         for path, value in self._record.sysctls.items():
-            with suppress(FileNotFoundError, CommandFailed):
+            # An interface that has gone meanwhile has taken its sysctls with it.
+            with suppress(CommandFailed):
                 _write(Path(path), value)
         self._record.clear()
 
@@ -161,12 +163,13 @@ class Kernel:
             if os.path.basename(command[0]) != b"babeld" or os.fsencode(self._pid_file) not in command:
                 return
             self.log.info("stopping the babeld of an earlier run, process {pid}", pid=pid)
-            with suppress(ProcessLookupError):
-                for number in (signal.SIGTERM, signal.SIGKILL):
-                    signal.pidfd_send_signal(process, number)
-                    for _ in range(100):
-                        signal.pidfd_send_signal(process, 0)
-                        await deferLater(self._reactor, 0.02)
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                signal.pidfd_send_signal(process, number)
+                for _ in range(100):
+                    # It becomes readable when the process ends.
+                    if select.select([process], [], [], 0)[0]:
+                        return
+                    await deferLater(self._reactor, 0.02)
         except OSError:
             return
         finally:
