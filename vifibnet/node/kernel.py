@@ -63,7 +63,8 @@ class Kernel:
         left = [name for _, name in socket.if_nameindex() if is_ours(name)]
         if left:
             # Only taps: an interface of another kind has its name by chance.
-            taps = {tap["ifname"] for tap in json.loads(await self._ip("-json", "tuntap", "show") or "[]")}
+            links = json.loads(await self._ip("-json", "-details", "link", "show"))
+            taps = {link["ifname"] for link in links if link.get("linkinfo", {}).get("info_kind") == "tun"}
             await self._batch(f"link delete {name}" for name in left if name in taps)
 
     async def add_taps(self, names: Sequence[str], mtu: int) -> None:
@@ -92,7 +93,7 @@ class Kernel:
         self._record.network = str(network)
         if interface not in (name for _, name in socket.if_nameindex()):
             self._record.add([f"link delete {interface}"])
-            await self._batch([f"link add {interface} type dummy", f"link set {interface} up"])
+            await self._add_dummy(interface)
         (link,) = json.loads(await self._ip("-json", "address", "show", "dev", interface))
         if "UP" not in link["flags"]:
             self._record.add([f"link set {interface} down"])
@@ -130,6 +131,15 @@ class Kernel:
             with suppress(CommandFailed):
                 _write(Path(path), value)
         self._record.clear()
+
+    async def _add_dummy(self, name: str) -> None:
+        """Make an interface that leads nowhere. Raises CommandFailed."""
+        try:
+            await self._batch([f"link add {name} type dummy"])
+        except CommandFailed:
+            # Small kernels know no dummy; a bridge without ports is as good.
+            await self._batch([f"link add {name} type bridge"])
+        await self._batch([f"link set {name} up"])
 
     def _forward(self) -> None:
         """Make the machine a router, and leave every other interface the way it was.
