@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
@@ -45,6 +46,9 @@ class Namespace:
         for host, end in enumerate((self, other), start=1):
             end.ip("address", "add", f"10.99.{number}.{host}/24", "dev", name)
             end.ip("address", "add", f"fd99:{number}::{host}/64", "dev", name, "nodad")
+            with end.entered():
+                # Link-local addresses are to be usable at once.
+                Path(f"/proc/sys/net/ipv6/conf/{name}/accept_dad").write_text("0")
             end.ip("link", "set", name, "up")
 
     @contextmanager

@@ -131,7 +131,8 @@ class TunnelTestCase(TestCase):
 
 def _tap(namespace: Namespace, name: str) -> None:
     namespace.ip("tuntap", "add", "dev", name, "mode", "tap")
-    command("ip", "netns", "exec", namespace.name, "sysctl", "-qw", f"net.ipv6.conf.{name}.accept_dad=0")
+    with namespace.entered():
+        Path(f"/proc/sys/net/ipv6/conf/{name}/accept_dad").write_text("0")
     namespace.ip("link", "set", name, "mtu", str(MTU), "up")
 
 
