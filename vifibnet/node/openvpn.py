@@ -144,6 +144,7 @@ class OpenVPNClient:
         self._reactor = reactor
         self._endpoints = tuple(endpoints)
         self._on_change = on_change
+        self._started = False
         self._reason = ""
         self._detail = self._fatal = ""
         self._deadline: IDelayedCall | None = None
@@ -155,7 +156,7 @@ class OpenVPNClient:
 
     def start(self) -> None:
         """Start the process; that it could not be started is a reason in ``ended``, too."""
-        self.since = self._reactor.seconds()
+        self._started, self.since = True, self._reactor.seconds()
         self._child.ended.addCallback(lambda end: Deferred.fromCoroutine(self._over(end)))
         try:
             self._port.open()
@@ -169,7 +170,7 @@ class OpenVPNClient:
     async def stop(self) -> None:
         """End the tunnel, telling the other side; returns when the process is gone."""
         self._reason = self._reason or "stopped"
-        if self.ended.called or not self.since:
+        if self.ended.called or not self._started:
             return
         over: Deferred[None] = Deferred()
         self._waiting.append(over)
