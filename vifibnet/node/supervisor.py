@@ -224,8 +224,8 @@ class Supervisor(Service):
 
     async def _run(self) -> None:
         """One run, from the hook before it to what follows."""
-        child = Child(self._reactor, self._command(), log=self._log_file)
         try:
+            child = Child(self._reactor, self._command(), log=self._log_file)
             if self._before is not None:
                 await self._before()
             if self.state == "starting":

@@ -13,9 +13,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unit.node.processes import FakeReactor
-from vifibnet.errors import CommandFailed
 from vifibnet.model.addresses import Network, Prefix
-from vifibnet.node.babeld import ANNOUNCE_INTERVAL, Babeld, BabeldSettings, Interface, Xroute
+from vifibnet.node.babeld import Babeld, BabeldSettings, Interface, Xroute
 
 GREETING = ("BABEL 1.0", "version babeld-1.12.1", "host h", "my-id 04:53:7e:30:78:30:2a:4e", "ok")
 UP = "add interface vifc0 up true ipv6 fe80::1"
@@ -44,7 +43,7 @@ class BabeldTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = FakeReactor()
-        self.changes = self.announcements = 0
+        self.changes = 0
         self.state = Path(self.mktemp())
         self.state.mkdir()
         settings = BabeldSettings(
@@ -52,9 +51,7 @@ class BabeldTests(SynchronousTestCase):
         )
         for leftover in (settings.socket, settings.pid_file):
             leftover.touch()
-        self.babeld = Babeld(
-            self.reactor, Random(1), settings, self.changed, before=self.before, announce=self.announce
-        )
+        self.babeld = Babeld(self.reactor, Random(1), settings, self.changed, before=self.before)
         self.prepared = 0
         self.babeld.startService()
 
@@ -63,9 +60,6 @@ class BabeldTests(SynchronousTestCase):
 
     async def before(self) -> None:
         self.prepared += 1
-
-    async def announce(self) -> None:
-        self.announcements += 1
 
     def connect(self, *dump: str) -> Any:
         """babeld takes our connection and tells all it has."""
@@ -156,37 +150,6 @@ class BabeldTests(SynchronousTestCase):
             factory.clientConnectionFailed(None, Failure(FileNotFoundError()))
             self.reactor.advance(0.05)
         self.assertEqual(len(self.reactor.unixClients), 4)
-
-    def test_announce(self) -> None:
-        """Newcomers hear of our subnet at once, but not each of many one by one."""
-        protocol = self.connect("add interface vifc0 up false")
-        self.assertEqual(self.announcements, 0)
-        self.say(protocol, UP)
-        self.assertEqual(self.announcements, 1)
-        self.say(protocol, *(neighbour(name=f"n{number}", cost=65535) for number in range(9)))
-        self.assertEqual(self.announcements, 1)
-        self.reactor.advance(ANNOUNCE_INTERVAL)
-        self.assertEqual(self.announcements, 2)
-        self.reactor.advance(ANNOUNCE_INTERVAL)
-        self.say(protocol, neighbour("change", name="n0"))
-        self.assertEqual(self.announcements, 3)
-        self.reactor.advance(9)
-        self.say(protocol, neighbour("change", name="n0", cost=99), UP, DOWN, route(), XROUTE)
-        self.reactor.advance(9)
-        self.assertEqual(self.announcements, 3)
-
-    def test_announce_fails(self) -> None:
-        """An announcement that fails is said, and tried again with the next newcomer."""
-
-        async def fail() -> None:
-            self.announcements += 1
-            raise CommandFailed(command="ip", status=2, output="")
-
-        self.babeld._announce = fail
-        protocol = self.connect(UP)
-        self.reactor.advance(9)
-        self.say(protocol, neighbour())
-        self.assertEqual(self.announcements, 2)
 
     def test_stop(self) -> None:
         """A stop is over when the process is; nothing follows."""
