@@ -72,8 +72,9 @@ class Babeld(Service):
 
     @property
     def neighbours(self) -> tuple[Neighbour, ...]:
-        """The babelds it hears."""
-        return self._all(Neighbour)
+        """The babelds it hears. (It forgets those behind an interface that went down only later.)"""
+        up = {interface.name for interface in self.interfaces if interface.up}
+        return tuple(neighbour for neighbour in self._all(Neighbour) if neighbour.interface in up)
 
     @property
     def xroutes(self) -> tuple[Xroute, ...]:
@@ -187,4 +188,4 @@ def _shape(item: Item) -> tuple[object, ...]:
         case Xroute():
             return Xroute, item.prefix
         case Route():
-            return Route, item.prefix, item.via, item.interface, item.installed, item.metric < wire.INFINITY
+            return Route, item.prefix, item.via, item.interface, item.installed, item.reachable

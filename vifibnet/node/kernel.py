@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 from collections.abc import Iterable, Sequence
@@ -62,7 +63,8 @@ class Kernel:
         left = [name for _, name in socket.if_nameindex() if is_ours(name)]
         if left:
             # Only taps: an interface of another kind has its name by chance.
-            taps = {tap["ifname"] for tap in json.loads(await self._ip("-json", "tuntap", "show") or "[]")}
+            links = json.loads(await self._ip("-json", "-details", "link", "show"))
+            taps = {link["ifname"] for link in links if link.get("linkinfo", {}).get("info_kind") == "tun"}
             await self._batch(f"link delete {name}" for name in left if name in taps)
 
     async def add_taps(self, names: Sequence[str], mtu: int) -> None:
@@ -91,7 +93,7 @@ class Kernel:
         self._record.network = str(network)
         if interface not in (name for _, name in socket.if_nameindex()):
             self._record.add([f"link delete {interface}"])
-            await self._batch([f"link add {interface} type dummy", f"link set {interface} up"])
+            await self._add_dummy(interface)
         (link,) = json.loads(await self._ip("-json", "address", "show", "dev", interface))
         if "UP" not in link["flags"]:
             self._record.add([f"link set {interface} down"])
@@ -125,9 +127,19 @@ class Kernel:
         except CommandFailed as error:
             self.log.warn("not everything could be taken back: {error}", error=error)
         for path, value in self._record.sysctls.items():
-            with suppress(FileNotFoundError, CommandFailed):
+            # An interface that has gone meanwhile has taken its sysctls with it.
+            with suppress(CommandFailed):
                 _write(Path(path), value)
         self._record.clear()
+
+    async def _add_dummy(self, name: str) -> None:
+        """Make an interface that leads nowhere. Raises CommandFailed."""
+        try:
+            await self._batch([f"link add {name} type dummy"])
+        except CommandFailed:
+            # Small kernels know no dummy; a bridge without ports is as good.
+            await self._batch([f"link add {name} type bridge"])
+        await self._batch([f"link set {name} up"])
 
     def _forward(self) -> None:
         """Make the machine a router, and leave every other interface the way it was.
@@ -161,12 +173,13 @@ class Kernel:
             if os.path.basename(command[0]) != b"babeld" or os.fsencode(self._pid_file) not in command:
                 return
             self.log.info("stopping the babeld of an earlier run, process {pid}", pid=pid)
-            with suppress(ProcessLookupError):
-                for number in (signal.SIGTERM, signal.SIGKILL):
-                    signal.pidfd_send_signal(process, number)
-                    for _ in range(100):
-                        signal.pidfd_send_signal(process, 0)
-                        await deferLater(self._reactor, 0.02)
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                signal.pidfd_send_signal(process, number)
+                for _ in range(100):
+                    # It becomes readable when the process ends.
+                    if select.select([process], [], [], 0)[0]:
+                        return
+                    await deferLater(self._reactor, 0.02)
         except OSError:
             return
         finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from contextlib import suppress
 from pathlib import Path
 
 from vifibnet.errors import BadInput
@@ -69,6 +68,7 @@ class Lock:
 
     def release(self) -> None:
         """Let others have it."""
-        with suppress(OSError):
+        if self._file >= 0:
             os.close(self._file)
+            self._file = -1
         self._socket.close()

@@ -40,6 +40,9 @@ LONGEST_POLL = 5.0
 ANSWER_TIMEOUT = 2.0
 """Seconds that openvpn has to answer a question."""
 
+FAREWELL = 0.2
+"""Seconds for the other side to hear that we stop; a second SIGTERM cuts openvpn's own wait of 2 s short."""
+
 TRAFFIC_INTERVAL = 5
 """Seconds between two counts of a client's bytes."""
 
@@ -98,7 +101,8 @@ class _ManagementPort:
         if self._connection is not None and self._connection.transport is not None:
             self._connection.transport.loseConnection()
         if port is not None:
-            await maybeDeferred(port.stopListening)
+            with suppress(FileNotFoundError):
+                await maybeDeferred(port.stopListening)
 
     def send(self, command: str) -> None:
         """Send a command to the process, if it is connected."""
@@ -141,8 +145,9 @@ class OpenVPNClient:
         self._endpoints = tuple(endpoints)
         self._on_change = on_change
         self._reason = ""
-        self._last = ""
+        self._detail = self._fatal = ""
         self._deadline: IDelayedCall | None = None
+        self._waiting: list[Deferred[None]] = []
         command = wire.client_command(settings, tap=tap, peer=peer, endpoints=self._endpoints)
         self._child = Child(reactor, command, log=settings.log_file(tap))
         greeting = ("state on", f"bytecount {TRAFFIC_INTERVAL}")
@@ -164,7 +169,12 @@ class OpenVPNClient:
     async def stop(self) -> None:
         """End the tunnel, telling the other side; returns when the process is gone."""
         self._reason = self._reason or "stopped"
-        await self._child.stop()
+        if self.ended.called or not self.since:
+            return
+        over: Deferred[None] = Deferred()
+        self._waiting.append(over)
+        await self._child.stop(insist=FAREWELL)
+        await over
 
     def _event(self, event: wire.Event) -> None:
         match event:
@@ -175,13 +185,15 @@ class OpenVPNClient:
                 self.up, self.since = True, self._reactor.seconds()
                 self.remote = _endpoint(event, self._endpoints)
                 self._on_change()
-            case wire.State(name="RECONNECTING") if self.up:
-                # The next try is not openvpn's to decide.
+            case wire.State(name="RECONNECTING" | "EXITING") if self.up and not self._reason:
+                # The next try is not openvpn's to decide, nor how long it takes its leave.
                 self._end(f"lost ({event.detail})")
-            case wire.State(name="RECONNECTING" | "EXITING") if event.detail and not self._reason:
-                self._last = event.detail
+            case wire.State(name="RECONNECTING" | "EXITING") if event.detail:
+                self._detail = event.detail
+            case wire.Notice() if self.up:
+                self._end(f"lost ({event.what})")
             case wire.Fatal():
-                self._reason = self._reason or event.text
+                self._fatal = event.text
 
     def _end(self, reason: str) -> None:
         """Give the tunnel up."""
@@ -192,16 +204,18 @@ class OpenVPNClient:
         """The process has ended."""
         self._cancel_deadline()
         was_up, self.up = self.up, False
-        if not self._reason and self._last:
-            self._reason = f"{'lost' if was_up else 'not reached'} ({self._last})"
-        if not self._reason or end.status:
-            complaint = wire.complaint(end.output)
-            said = f"openvpn {end}{complaint and f': {complaint}'}"
-            self._reason = f"{self._reason}; {said}" if self._reason else said
+        if not self._reason and self._detail:
+            self._reason = f"{'lost' if was_up else 'not reached'} ({self._detail})"
+        if not self._reason:
+            said = self._fatal or wire.complaint(end.output)
+            self._reason = f"openvpn {end}{said and f': {said}'}"
         await self._port.close()
         if was_up:
             self._on_change()
+        waiting, self._waiting = self._waiting, []
         self.ended.callback(self._reason)
+        for over in waiting:
+            over.callback(None)
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None and self._deadline.active():
@@ -274,6 +288,7 @@ class OpenVPNServer(Service):
             log=settings.log_file(tap),
             on_end=self._ended,
             explain=wire.complaint,
+            insist=FAREWELL,
         )
 
     def startService(self) -> None:
@@ -300,9 +315,10 @@ class OpenVPNServer(Service):
 
     async def kick(self, prefix: Prefix) -> None:
         """Disconnect a peer at once."""
-        served = self.served.get(prefix)
+        served = self.served.pop(prefix, None)
         if served is None:
             return
+        self._on_change()
         self._management.send(f"client-kill {served.cid} HALT")
         answer: Deferred[None] = Deferred()
         self._asked.append(answer)

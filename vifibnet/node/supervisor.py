@@ -89,19 +89,23 @@ class Child(ProcessProtocol):
         """The process, while it runs."""
         return self.transport.pid if self.transport is not None else None
 
-    async def stop(self, grace: float = 3.0) -> None:
-        """SIGTERM, after ``grace`` seconds SIGKILL; returns when the process is gone."""
+    async def stop(self, grace: float = 3.0, insist: float | None = None) -> None:
+        """SIGTERM, again after ``insist`` seconds, after ``grace`` seconds SIGKILL; returns when the process
+        is gone."""
         if self.ended.called or self.transport is None:
             return
         gone: Deferred[None] = Deferred()
         self._waiting.append(gone)
         self._signal("TERM")
-        kill = self._reactor.callLater(grace, self._signal, "KILL")
+        calls = [self._reactor.callLater(grace, self._signal, "KILL")]
+        if insist is not None:
+            calls.append(self._reactor.callLater(insist, self._signal, "TERM"))
         try:
             await gone
         finally:
-            if kill.active():
-                kill.cancel()
+            for call in calls:
+                if call.active():
+                    call.cancel()
 
     def kill(self) -> None:
         """SIGKILL, for what is beyond repair."""
@@ -160,9 +164,11 @@ class Supervisor(Service):
         on_start: Callable[[Child], None] | None = None,
         on_end: Callable[[Exit], None] | None = None,
         explain: Callable[[Sequence[str]], str] | None = None,
+        insist: float | None = None,
     ) -> None:
         """``log``: the file for the program's output. ``before`` is awaited before every start; ``on_start``
-        and ``on_end`` are called after. ``explain`` picks the complaint out of the last lines of output."""
+        and ``on_end`` are called after. ``explain`` picks the complaint out of the last lines of output.
+        ``insist``: as with Child.stop."""
         self.setName(name)
         self.state = "stopped"
         self.restarts = 0
@@ -177,6 +183,7 @@ class Supervisor(Service):
         self._on_start = on_start
         self._on_end = on_end
         self._explain = explain or (lambda lines: lines[-1] if lines else "")
+        self._insist = insist
         self._failures = 0
         self._retry: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
@@ -204,7 +211,7 @@ class Supervisor(Service):
         if self._stopped is None:
             self._stopped = Deferred()
             if self.state == "running" and self.child is not None:
-                Deferred.fromCoroutine(self.child.stop())
+                Deferred.fromCoroutine(self.child.stop(insist=self._insist))
             self.state = "stopping"
         done: Deferred[None] = Deferred()
         self._stopped.chainDeferred(done)

@@ -12,7 +12,7 @@ from vifibnet.model.addresses import Network, Prefix
 INFINITY = 65535
 """A cost or metric that means unreachable (RFC 8966)."""
 
-UPDATES = (10.0, 600.0)
+UPDATES = (2.0, 600.0)
 """Seconds between two full dumps of the routes, at least and at most: they are for lost packets only."""
 
 
@@ -129,7 +129,8 @@ class Xroute:
 
 @dataclass(frozen=True)
 class Route:
-    """A route that a neighbour, ``via``, announces. ``metric`` 65535 means unreachable."""
+    """A route that a neighbour, ``via``, announces. ``metric`` 65535 means unreachable: such a route may be
+    installed, too, as one that rejects."""
 
     id: str
     prefix: IPv6Network
@@ -138,6 +139,11 @@ class Route:
     refmetric: int
     via: str
     interface: str
+
+    @property
+    def reachable(self) -> bool:
+        """Whether packets to the prefix go this way."""
+        return self.installed and self.metric < INFINITY
 
 
 @dataclass(frozen=True)

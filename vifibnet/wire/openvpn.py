@@ -222,6 +222,13 @@ class Fatal:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """The server has told this client something that ends the tunnel, e.g. server-pushed-halt."""
+
+    what: str
+
+
+@dataclass(frozen=True)
 class Success:
     """A command was carried out."""
 
@@ -235,7 +242,7 @@ class Error:
     text: str
 
 
-Event = Hold | State | ByteCount | Established | Status | Log | Fatal | Success | Error
+Event = Hold | State | ByteCount | Established | Status | Log | Fatal | Notice | Success | Error
 
 
 class ManagementReader:
@@ -265,6 +272,9 @@ class ManagementReader:
                 return Log(flags, text)
             case ">FATAL":
                 return Fatal(rest)
+            case ">NOTIFY":
+                what = rest.split(",")[1:2]
+                return Notice(what[0]) if what and what[0].startswith("server-pushed-") else None
             case ">CLIENT":
                 return self._client(rest)
         return None
