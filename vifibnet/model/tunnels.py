@@ -122,9 +122,12 @@ def earliest_try(situation: Situation) -> float | None:
     return min(waiting, default=None)
 
 
-def next_try(failures: int, now: float, rng: RandomSource) -> float:
-    """When to try a peer again after ``failures`` (at least 1) in a row: exponential, with jitter."""
-    mean = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(max(failures, 1) - 1, 32))
+def next_try(failures: int, now: float, rng: RandomSource, longest: float = LAST_RETRY) -> float:
+    """When to try a peer again after ``failures`` (at least 1) in a row: exponential, with jitter of a half.
+
+    ``longest`` bounds the wait's mean, in seconds.
+    """
+    mean = min(longest, FIRST_RETRY * 2.0 ** min(max(failures, 1) - 1, 32))
     return now + mean * (0.5 + rng.random())
 
 
