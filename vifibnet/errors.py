@@ -105,11 +105,17 @@ class UnknownNode(RegistryRefusal):
     code = 18
 
 
+class AuthorityExpired(RegistryRefusal):
+    """The network's certificate authority expired on {when}: its operator must make a new one."""
+
+    code = 19
+
+
 REFUSALS: dict[int, type[RegistryRefusal]] = {
     cls.code: cls
     for cls in (
         RegistryRefusal, InternalError, BadArguments, UnknownToken, BadRequest, NetworkFull, NoPeerYet,
-        NotInsideNetwork, BadEndpoints, BadEmail, MailFailed, UnknownNode,
+        NotInsideNetwork, BadEndpoints, BadEmail, MailFailed, UnknownNode, AuthorityExpired,
     )
 }  # fmt: skip
 """Every refusal by its code, to turn a Fault back into what it says."""

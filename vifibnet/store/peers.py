@@ -1,0 +1,157 @@
+"""The peers that a node knows, kept from one run to the next: ``peers.db``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vifibnet.errors import BadEndpoints, BadInput
+from vifibnet.model.addresses import Network, Prefix
+from vifibnet.model.endpoints import Endpoint
+from vifibnet.store.database import bind_network, open_database, transaction
+from vifibnet.wire.endpoints import format_endpoints, parse_endpoints
+
+APPLICATION_ID = 0x76664E50
+"""SQLite's application_id of a peer database: "vfNP"."""
+
+MAX_PEERS = 1000
+"""How many peers are kept; beyond that those that failed most, then those not named for longest, go."""
+
+
+@dataclass(frozen=True)
+class KnownPeer:
+    """A peer, with seconds since 1970 and the number of failures since the last success."""
+
+    prefix: Prefix
+    endpoints: tuple[Endpoint, ...]
+    last_seen: float
+    failures: int
+    next_try: float
+    last_success: float | None
+
+
+class PeerStore:
+    """A node's peer database. Times are seconds since 1970; a prefix that is not there is no error."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        """Use an open database; ``open`` and ``create`` are the usual ways."""
+        self._db = db
+
+    @classmethod
+    def open(cls, path: Path | str, network: Network | None = None) -> PeerStore:
+        """Open ``peers.db``. Raises BadInput where it is missing, foreign, or another network's."""
+        if not Path(path).exists():
+            raise BadInput(path, "there is no peer database", "make one with vifibnet setup")
+        db = open_database(path, "peers", application_id=APPLICATION_ID, create=False)
+        try:
+            if network is not None:
+                bind_network(db, network.serial, str(path))
+        except BaseException:
+            db.close()
+            raise
+        return cls(db)
+
+    @classmethod
+    def create(cls, path: Path | str, network: Network) -> PeerStore:
+        """Make an empty ``peers.db`` and open it; the file appears whole. Raises BadInput if it exists."""
+        path = Path(path)
+        if os.path.lexists(path):
+            raise BadInput(path, "exists already", "move it away or use it as it is")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        try:
+            db = open_database(temporary, "peers", application_id=APPLICATION_ID, what=str(path))
+            try:
+                bind_network(db, network.serial, str(path))
+            finally:
+                # The last to close takes the -wal file along.
+                db.close()
+            temporary.rename(path)
+        except OSError as error:
+            raise BadInput(
+                path, f"cannot be written ({error.strerror})", "give a directory where you may write"
+            ) from None
+        finally:
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(OSError):
+                    Path(f"{temporary}{suffix}").unlink()
+        return cls.open(path, network)
+
+    def close(self) -> None:
+        """Close the database; the store is of no use afterwards."""
+        self._db.close()
+
+    def __len__(self) -> int:
+        """How many peers are known; there are never more than MAX_PEERS."""
+        (count,) = self._db.execute("SELECT count(*) FROM peer").fetchone()
+        return int(count)
+
+    def update(self, peers: Iterable[tuple[Prefix, Sequence[Endpoint]]], now: float) -> None:
+        """Remember what the registry said; a peer without endpoints is forgotten.
+
+        A peer whose endpoints are new may be tried at once, however often the old ones failed.
+        """
+        rows = [(prefix.bits, format_endpoints(endpoints), now) for prefix, endpoints in peers]
+        with transaction(self._db):
+            self._db.executemany("DELETE FROM peer WHERE bits = ?", [(row[0],) for row in rows if not row[1]])
+            self._db.executemany(
+                "INSERT INTO peer (bits, endpoints, last_seen) VALUES (?, ?, ?)"
+                " ON CONFLICT (bits) DO UPDATE SET last_seen = excluded.last_seen,"
+                " failures = iif(endpoints = excluded.endpoints, failures, 0),"
+                " next_try = iif(endpoints = excluded.endpoints, next_try, 0),"
+                " endpoints = excluded.endpoints",
+                [row for row in rows if row[1]],
+            )
+            self._db.execute(
+                "DELETE FROM peer WHERE bits IN"
+                " (SELECT bits FROM peer ORDER BY failures DESC, last_seen LIMIT max(0, ?))",
+                (len(self) - MAX_PEERS,),
+            )
+
+    def candidates(self, now: float, limit: int = MAX_PEERS) -> list[KnownPeer]:
+        """Up to ``limit`` peers that may be tried now, those that wait longest first."""
+        rows = self._db.execute(
+            "SELECT bits, endpoints, last_seen, failures, next_try, last_success FROM peer"
+            " WHERE next_try <= ? ORDER BY next_try LIMIT ?",
+            (now, limit),
+        )
+        return [peer for row in rows if (peer := _known(row))]
+
+    def get(self, prefix: Prefix) -> KnownPeer | None:
+        """What is known of one peer."""
+        row = self._db.execute(
+            "SELECT bits, endpoints, last_seen, failures, next_try, last_success FROM peer WHERE bits = ?",
+            (prefix.bits,),
+        ).fetchone()
+        return _known(row) if row else None
+
+    def succeeded(self, prefix: Prefix, now: float) -> None:
+        """A tunnel to this peer came up."""
+        with transaction(self._db):
+            self._db.execute(
+                "UPDATE peer SET failures = 0, next_try = 0, last_success = ? WHERE bits = ?",
+                (now, prefix.bits),
+            )
+
+    def failed(self, prefix: Prefix, next_try: float) -> None:
+        """A tunnel to this peer did not come up; it is no candidate before ``next_try``."""
+        with transaction(self._db):
+            self._db.execute(
+                "UPDATE peer SET failures = failures + 1, next_try = ? WHERE bits = ?",
+                (next_try, prefix.bits),
+            )
+
+
+def _known(row: tuple[str, str, float, int, float, float | None]) -> KnownPeer | None:
+    """A row as a value; None for one that a newer version wrote in words we do not know."""
+    bits, endpoints, last_seen, failures, next_try, last_success = row
+    try:
+        return KnownPeer(
+            Prefix.from_bits(bits), parse_endpoints(endpoints), last_seen, failures, next_try, last_success
+        )
+    except BadEndpoints:
+        return None
