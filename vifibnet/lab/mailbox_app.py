@@ -1,4 +1,4 @@
-"""What ``twistd -y`` runs as the lab's mail server; the environment says where it listens and what it fills."""
+"""What ``twistd`` runs as the lab's mail server; the environment says where it listens and what it fills."""
 
 import os
 from pathlib import Path

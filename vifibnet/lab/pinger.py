@@ -57,7 +57,7 @@ class Pinger:
 
     def receive(self) -> list[tuple[str, int]]:
         """Take in the answers that have come; return which of them were the first of their kind."""
-        answered = []
+        answered: list[tuple[str, int]] = []
         while True:
             try:
                 packet, sender = self.sock.recvfrom(65536)

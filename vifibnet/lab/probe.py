@@ -15,6 +15,11 @@ from vifibnet.lab.children import Child, Reactor, run, together
 SMALL = 56
 """Bytes of payload in an ordinary ping."""
 
+
+def _ignore(address: str, size: int, when: float) -> None:
+    """Nobody wants to know at once."""
+
+
 Inside = Callable[[Sequence[str]], list[str]]
 """Makes a command line one that runs on a certain host."""
 
@@ -32,7 +37,7 @@ async def answers(
     sizes: Sequence[int] = (SMALL,),
     interval: float = 0.1,
     timeout: float = 60.0,
-    on_answer: Callable[[str, int, float], None] = lambda address, size, when: None,
+    on_answer: Callable[[str, int, float], None] = _ignore,
 ) -> dict[tuple[str, int], float]:
     """Ping addresses from one host until each has answered in each size, or the time is up.
 
@@ -69,7 +74,7 @@ class Outage:
 
 
 def outage(arrivals: Mapping[int, float], interval: float) -> Outage:
-    """Judge a ping by the arrival times of its answers, by sequence number. None before two answers: all lost.
+    """Judge a ping by the arrival times of its answers, by sequence number; without any it is infinite.
 
     The gap between two answers is ``interval`` when nothing is wrong, so that much is no outage.
     """

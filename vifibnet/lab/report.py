@@ -1,4 +1,4 @@
-"""What the nodes say of themselves, and what the lab makes of it: values for the table, the drawing and JSON."""
+"""What the nodes say of themselves, and what the lab makes of it, for the table, the drawing and JSON."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def node_report(host: Host, names: Mapping[str, str], status: Mapping[str, Any] 
         tunnels=in_order(behind[tap] for tap in up),
         opening=in_order(behind[tap] for tap in behind.keys() - up),
         served=in_order(names.get(served["peer"], served["peer"]) for served in status["served"]),
-        neighbours=in_order(_neighbour(neighbour, status, behind, names) for neighbour in status["neighbours"]),
+        neighbours=in_order(
+            _neighbour(neighbour, status, behind, names) for neighbour in status["neighbours"]
+        ),
         routes=in_order({route["prefix"] for route in status["routes"] if route["installed"]}),
         seconds_to_all=host.seconds_to_all,
     )
@@ -135,9 +137,10 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     def key(name: str) -> tuple[int, int, str]:
         if name[:1] == "h" and name[1:].isdigit():
             return (0, int(name[1:]), name)
-        if "::" in name and "%" not in name:
+        try:
             return (1, int(IPv6Network(name).network_address), name)
-        return (2, 0, name)
+        except ValueError:
+            return (2, 0, name)
 
     return tuple(sorted(names, key=key))
 
@@ -147,7 +150,11 @@ class _UntilClosed(Protocol):
 
     def __init__(self) -> None:
         self.data = b""
-        self.complete: Deferred[bytes] = Deferred(lambda _: self.transport and self.transport.abortConnection())
+        self.complete: Deferred[bytes] = Deferred(self._give_up)
+
+    def _give_up(self, _: object) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
         self.data += data

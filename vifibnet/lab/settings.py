@@ -27,7 +27,7 @@ PROTOCOLS = ("udp", "tcp-server")
 
 @dataclass(frozen=True)
 class LabSettings:
-    """How a lab is to be. ``directory`` None is ``/run/vifibnet-lab/NAME``; ``lan`` are the hosts' numbers."""
+    """How a lab is to be. ``directory`` None is ``/run/vifibnet-lab/NAME``; ``lan`` are hosts' numbers."""
 
     name: str = "lab"
     directory: Path | None = None

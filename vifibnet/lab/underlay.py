@@ -17,8 +17,11 @@ from vifibnet.errors import BadInput, CommandFailed
 from vifibnet.lab.children import Reactor, run
 
 NAMESPACES = Path("/run/netns")
-ADDRESSES: dict[int, IPv4Network | IPv6Network] = {4: IPv4Network("192.0.2.0/24"), 6: IPv6Network("3fff::/64")}
-"""Where the hosts' underlay addresses come from, by IP version: documentation prefixes (RFC 5737, RFC 9637)."""
+ADDRESSES: dict[int, IPv4Network | IPv6Network] = {
+    4: IPv4Network("192.0.2.0/24"),
+    6: IPv6Network("3fff::/64"),
+}
+"""The hosts' underlay addresses, by IP version: documentation prefixes (RFC 5737, RFC 9637)."""
 
 MAX_HOSTS = 200
 INTERFACE = "eth0"
@@ -81,9 +84,7 @@ class Underlay:
         await self._ip(None, [f"netns add {self.bridge}"])
         bridges = (f"link add {bridge} type bridge stp_state 0 mcast_snooping 0" for bridge in ("br0", LAN))
         await self._ip(self.bridge, [*bridges, "link set br0 up", f"link set {LAN} up"])
-        await run(
-            self.reactor, ["ip", "netns", "exec", self.bridge, "nft", "-f", "-"], stdin=_BRIDGE_FILTER
-        )
+        await run(self.reactor, ["ip", "netns", "exec", self.bridge, "nft", "-f", "-"], stdin=_BRIDGE_FILTER)
 
     async def add(self, host: int, lan: bool = False) -> None:
         """Make a host and plug it in; with ``lan``, also into the LAN as ``lan0``, without an address."""
@@ -97,9 +98,7 @@ class Underlay:
                 for inner, port, _ in wires
             ],
         )
-        await self._ip(
-            self.bridge, [f"link set {port} master {bridge} up" for _, port, bridge in wires]
-        )
+        await self._ip(self.bridge, [f"link set {port} master {bridge} up" for _, port, bridge in wires])
         length = ADDRESSES[self.version].prefixlen
         await self._ip(
             name,
