@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
 
 from vifibnet import __version__
@@ -19,27 +20,47 @@ COMMANDS = {
 }
 """Each is a module of this package with ``add_arguments(parser)`` and ``async run(reactor, args) -> int``."""
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(1, f"{self.prog}: {message}; {self.prog} --help tells what to give.\n")
+
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run one subcommand and exit with its status; 1 after an error, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog="vifibnet", description=(import_module("vifibnet").__doc__))
+    parser = _Parser(prog="vifibnet", description=(import_module("vifibnet").__doc__))
     parser.add_argument("--version", action="version", version=f"vifibnet {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         # Only the command that is meant pays for its imports.
         if name in arguments[:1]:
             import_module(f"vifibnet.cli.{name}").add_arguments(command)
     args = parser.parse_args(arguments)
     run = import_module(f"vifibnet.cli.{args.command}").run
 
-    async def guarded(reactor: object) -> None:
+    async def guarded(reactor: Any) -> None:
+        command = Deferred.fromCoroutine(run(reactor, args))
+
+        def interrupt() -> Deferred[int]:
+            command.cancel()
+            return command.addErrback(lambda _: 1)
+
+        # react alone would forget a command that Ctrl-C interrupts, and exit 0; cancelled, it cleans up.
+        reactor.addSystemEventTrigger("before", "shutdown", interrupt)
         try:
-            status = await run(reactor, args)
+            status = await command
         except VifibnetError as error:
             print(f"vifibnet {args.command}: {error}", file=sys.stderr)
             status = 1
+        except (CancelledError, KeyboardInterrupt):
+            status = INTERRUPTED
         if status:
             raise SystemExit(status)
 

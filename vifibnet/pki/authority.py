@@ -118,14 +118,19 @@ class Authority:
         """Make a node's certificate from a request that ``check_request`` let pass.
 
         The subject is the request's except CN, which is the prefix, and serialNumber, which is nobody's
-        to ask for. No extension is copied. It never outlives the CA. Raises AuthorityExpired.
+        to ask for; the node's own address is its subjectAltName. No extension is copied. It never outlives
+        the CA. Raises AuthorityExpired, and BadAddress where the prefix does not fit into the network.
         """
         ours = (NameOID.COMMON_NAME, NameOID.SERIAL_NUMBER)
         asked = [[kept for kept in rdn if kept.oid not in ours] for rdn in request.subject.rdns]
         asked.append([x509.NameAttribute(NameOID.COMMON_NAME, str(prefix))])
         subject = x509.Name([x509.RelativeDistinguishedName(rdn) for rdn in asked if rdn])
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
-        builder = self._leaf(request.public_key(), subject, serial, usages, now, now + timedelta(days=days))
+        # A certificate without any such name passes as anybody's with some TLS clients.
+        name = x509.SubjectAlternativeName([x509.IPAddress(self.network.address(prefix))])
+        builder = self._leaf(
+            request.public_key(), subject, serial, usages, now, now + timedelta(days=days)
+        ).add_extension(name, critical=False)
         return builder.sign(self.key, signature_hash(self.key))
 
     def server_certificate(self, names: Sequence[str], now: datetime) -> tuple[PrivateKey, x509.Certificate]:

@@ -1,0 +1,87 @@
+"""Certificates for tests: a CA per key type, made once, and what it signs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from subprocess import run
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from vifibnet.model.addresses import Network, Prefix
+from vifibnet.pki.authority import Authority, create_authority, new_serial
+from vifibnet.pki.certificates import CA, Identity, PrivateKey, ca_of
+from vifibnet.pki.requests import check_request, key_pem, make_key, make_request
+
+NETWORK = Network.parse("2001:db8:42::/48")
+NOW = datetime.now(UTC)
+DAY = timedelta(days=1)
+
+
+@cache
+def key(key_type: str = "p256") -> PrivateKey:
+    """A key of a node; making RSA keys takes a while."""
+    return make_key(key_type)
+
+
+@cache
+def authority(key_type: str = "p256", network: Network = NETWORK, days: int = 3650) -> Authority:
+    """A network's CA."""
+    key_data, pem = create_authority(network, now=NOW, key_type=key_type, days=days)
+    return authority_of(key_data, pem)
+
+
+def authority_of(key_data: bytes, pem: bytes) -> Authority:
+    """A CA from its two PEM files."""
+    private = load_pem_private_key(key_data, None)
+    return Authority(ca_of(x509.load_pem_x509_certificate(pem), "test"), private)  # type: ignore[arg-type]
+
+
+def request_pem(private: PrivateKey | None = None, *attributes: tuple[str, str]) -> str:
+    """A node's request as it travels."""
+    return make_request(private or key(), attributes).public_bytes(Encoding.PEM).decode()
+
+
+def certificate(
+    by: Authority | None = None,
+    prefix: str = "5/16",
+    private: PrivateKey | None = None,
+    *,
+    now: datetime = NOW,
+    days: float = 365,
+    attributes: tuple[tuple[str, str], ...] = (),
+) -> x509.Certificate:
+    """A node's certificate."""
+    request = check_request(request_pem(private, *attributes))
+    return (by or authority()).sign(request, Prefix.parse(prefix), new_serial(), now, days)
+
+
+def identity(by: Authority | None = None, prefix: str = "5/16", **how: object) -> Identity:
+    """A node with its certificate."""
+    by = by or authority()
+    made = certificate(by, prefix, **how)  # type: ignore[arg-type]
+    return Identity(made, key(), CA(by.certificate, by.network, by.ca_pem), by.network, Prefix.parse(prefix))
+
+
+def pem(made: x509.Certificate) -> bytes:
+    """A certificate as in a file."""
+    return made.public_bytes(Encoding.PEM)
+
+
+def write_identity(directory: Path, node: Identity) -> tuple[Path, Path, Path]:
+    """The three files of a node: ca.pem, cert.crt, cert.key."""
+    paths = directory / "ca.pem", directory / "cert.crt", directory / "cert.key"
+    for path, data in zip(paths, (node.ca.pem, pem(node.certificate), key_pem(node.key)), strict=True):
+        path.write_bytes(data)
+    return paths
+
+
+def openssl(*arguments: str | Path, cwd: Path) -> str:
+    """Run the real openssl; its output if it succeeds, AssertionError otherwise."""
+    done = run(
+        ["openssl", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, f"openssl {arguments}: {done.stdout}{done.stderr}"
+    return done.stdout

@@ -1,0 +1,201 @@
+"""TLS as the registry and its clients speak it, and how a newcomer learns the network's CA."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from cryptography import x509
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    DNSLookupError,
+)
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IOpenSSLClientConnectionCreator,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    TLSVersion,
+    trustRootFromCertificates,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from vifibnet.errors import BadInput, NotOurRegistry, RegistryUnreachable
+from vifibnet.pki.authority import Authority
+from vifibnet.pki.certificates import CA, Identity, ca_of, is_signed_by
+from vifibnet.wire.amp import REGISTRY_NAME
+
+log = Logger()
+
+MAX_CHAIN = 10
+"""How many certificates of a stranger are looked at."""
+
+
+def server_options(authority: Authority, names: Sequence[str], now: datetime) -> CertificateOptions:
+    """How the registry answers: with a certificate of its own, made here, and its CA behind it.
+
+    ``names`` are the DNS names and addresses by which it is called. A client may show a certificate of the
+    network and is refused with a wrong one; one that shows none is let in (``getPeerCertificate`` is None).
+    Raises BadInput naming ``--name``.
+    """
+    # Twisted's annotations still name pyOpenSSL's own types, which pyOpenSSL itself has deprecated.
+    certificates: dict[str, Any] = {"extraCertChain": [authority.certificate]}
+    certificates["privateKey"], certificates["certificate"] = authority.server_certificate(names, now)
+    return CertificateOptions(
+        **certificates,
+        verify=True,
+        caCerts=[X509.from_cryptography(authority.certificate)],
+        requireCertificate=False,
+        raiseMinimumTo=TLSVersion.TLSv1_2,
+    )
+
+
+def client_options(
+    ca: CA,
+    identity: Identity | None = None,
+    alpn: Sequence[bytes] = (),
+) -> IOpenSSLClientConnectionCreator:
+    """How to call the registry of this network, whatever address it is dialled at.
+
+    It must show a certificate of ``ca`` for the name ``registry.vifibnet``, which no node has. With an
+    ``identity`` we show ours; ``alpn`` are the protocols that we offer (RFC 7301).
+    """
+    ours: dict[str, Any] = {}
+    if identity is not None:
+        ours = {"privateKey": identity.key, "certificate": identity.certificate}
+    return _RegistryVerifier(
+        CertificateOptions(
+            trustRoot=trustRootFromCertificates([Certificate(X509.from_cryptography(ca.certificate))]),
+            acceptableProtocols=list(alpn) or None,
+            raiseMinimumTo=TLSVersion.TLSv1_2,
+            **ours,
+        )
+    )
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _RegistryVerifier:
+    """Makes client connections that only the registry passes.
+
+    Not optionsForClientTLS: Twisted 26.10 with service_identity 26.1 lets a certificate pass that has no
+    subjectAltName at all, and any node of the network might own such a one. Here every doubt is a no.
+    """
+
+    def __init__(self, options: CertificateOptions) -> None:
+        self._options = options
+
+    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        """A connection whose handshake fails unless the other side is the registry."""
+        connection = self._options.clientConnectionForTLS(protocol)
+        connection.set_tlsext_host_name(REGISTRY_NAME.encode())
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _is_registry)
+        return connection
+
+
+def _is_registry(_connection: SSL.Connection, shown: X509, _error: int, depth: int, trusted: int) -> bool:
+    """OpenSSL's question about each certificate of the chain, the CA's first, the other side's own last."""
+    try:
+        return bool(trusted) and (depth > 0 or REGISTRY_NAME in _dns_names(shown.to_cryptography()))
+    except Exception:
+        # An exception in this callback would be lost on its way through C.
+        log.failure("the certificate that the registry shows cannot be read")
+        return False
+
+
+def _dns_names(certificate: x509.Certificate) -> list[str]:
+    """The DNS names in a certificate's subjectAltName."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.DNSName)
+
+
+async def fetch_ca(
+    reactor: IReactorTime,
+    endpoint: IStreamClientEndpoint,
+    timeout: float = 15.0,
+    where: str = "the given address",
+) -> x509.Certificate:
+    """Ask whoever answers at ``endpoint`` (TCP) for its CA certificate, believing nothing else it says.
+
+    The answer is a CA whose serial number holds a network and which signed the certificate that the other
+    side owns; whether it is the right one only its fingerprint tells. ``where`` names the endpoint in
+    errors. Raises RegistryUnreachable, also after ``timeout`` seconds, and NotOurRegistry.
+    """
+    reader = _ChainReader()
+    connecting = wrapClientTLS(CertificateOptions(), endpoint).connect(Factory.forProtocol(lambda: reader))
+    reading: Deferred[list[x509.Certificate]] = connecting.addCallback(lambda _: reader.chain)
+    reading.addTimeout(timeout, reactor)
+    try:
+        chain = await reading
+    except (TimeoutError, ConnectingCancelledError):
+        raise RegistryUnreachable(where=where, problem=f"no answer within {timeout:g} s") from None
+    except SSL.Error:
+        raise NotOurRegistry(where=where, problem="it does not speak TLS as a registry does") from None
+    except (ConnectError, ConnectionClosed, DNSLookupError) as error:
+        raise RegistryUnreachable(where=where, problem=_short(error)) from None
+    finally:
+        reader.abort()
+    return _ca_in(chain, where)
+
+
+@implementer(IHandshakeListener)
+class _ChainReader(Protocol):
+    """Reads the other side's certificates and hangs up."""
+
+    def __init__(self) -> None:
+        self.chain: Deferred[list[x509.Certificate]] = Deferred()
+
+    def handshakeCompleted(self) -> None:
+        """The certificates are there, and the first one's key is the other side's."""
+        transport: Any = self.transport
+        chain = transport.getHandle().get_peer_cert_chain(as_cryptography=True)
+        if not self.chain.called:
+            self.chain.callback(chain or [])
+        self.abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It came to no handshake."""
+        if not self.chain.called:
+            self.chain.errback(reason)
+
+    def abort(self) -> None:
+        """Hang up, if there is a connection."""
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
+
+
+def _ca_in(chain: list[x509.Certificate], where: str) -> x509.Certificate:
+    """The network's CA in a server's chain. Raises NotOurRegistry."""
+    problem = "it shows no certificate authority with a network in its serial number"
+    for certificate in chain[1:MAX_CHAIN]:
+        try:
+            ca_of(certificate, where)
+        except BadInput:
+            continue
+        if is_signed_by(chain[0], certificate):
+            return certificate
+        problem = "its certificate is not signed by the authority that it shows"
+    raise NotOurRegistry(where=where, problem=problem)
+
+
+def _short(error: Exception) -> str:
+    """What went wrong, without Twisted's preamble."""
+    return re.sub(r"^Connection was refused by other side: \d+: |\.$", "", str(error))
