@@ -6,11 +6,11 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from vifibnet.errors import BadInput
 from vifibnet.lab.children import Reactor
@@ -23,7 +23,6 @@ from vifibnet.lab.table import node_table
 from vifibnet.lab.teardown import down
 
 Action = Callable[[Reactor, argparse.Namespace, Screen], Coroutine[Deferred[Any], Any, int]]
-INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, summary in (("start", "start the node of a host"),
                           ("stop", "stop the node of a host (SIGTERM)"),
                           ("kill", "kill the node of a host (SIGKILL)")):  # fmt: skip
-        add(name, summary).add_argument("host", metavar="HOST")
+        add(name, summary).add_argument("hosts", nargs=1, metavar="HOST")
     add("add", "add a host that joins the running network")
     execute = add("exec", "run a command on a host: exec h2 -- ip -6 route")
     execute.add_argument("host", metavar="HOST")
@@ -123,32 +122,13 @@ def settings(args: argparse.Namespace) -> LabSettings:
 async def run(reactor: Reactor, args: argparse.Namespace) -> int:
     """Do what the subcommand says; return the exit status. Raises VifibnetError."""
     screen = Screen(sys.stderr if getattr(args, "json", False) else sys.stdout, reactor.seconds)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        # A terminal that is closed must not leave a network behind either.
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reactor.stop))
     try:
-        return await interruptible(reactor, ACTIONS[args.action](reactor, args, screen))
-    except CancelledError:
-        return INTERRUPTED
+        return await ACTIONS[args.action](reactor, args, screen)
     finally:
         screen.clear()
-
-
-def interruptible(reactor: Reactor, work: Coroutine[Deferred[Any], Any, int]) -> Deferred[int]:
-    """Run something that cleans up when it is cancelled; do so, once, and wait for it, on Ctrl-C or a hangup."""
-    task = ensureDeferred(work)
-    over: Deferred[None] = Deferred()
-
-    def stopping() -> Deferred[None]:
-        task.cancel()
-        return over
-
-    reactor.addSystemEventTrigger("before", "shutdown", stopping)
-    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reactor.stop))
-
-    def ended(result: Any) -> Any:
-        # Whoever waits for the result comes first, so that the exit status is known when the reactor ends.
-        reactor.callLater(0, over.callback, None)
-        return result
-
-    return task.addBoth(ended)
 
 
 async def _up(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
@@ -156,8 +136,7 @@ async def _up(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int
     lab = await Lab.up(reactor, wanted, screen.progress)
     staying = False
     try:
-        reach = await lab.reach(timeout=args.timeout)
-        lab.state.finish()
+        reach = await lab.arrive(timeout=args.timeout)
         report = await lab.reports(not reach.missing)
         _show(report, args.json, screen)
         if reach.missing:
@@ -226,35 +205,23 @@ async def _exec(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> i
     if not command:
         raise BadInput("exec", "no command is given", f"try vifibnet lab exec {args.host} -- ip address")
     argv = Lab.open(reactor, args.name).inside(args.host, command)
-    sys.stdout.flush()
+    screen.clear()
     # Python ignores this one; the command must not inherit that.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execvp(argv[0], argv)  # noqa: S606  the command takes our place, with our terminal
 
 
-async def _cut(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
-    await Lab.open(reactor, args.name).cut(*args.hosts)
-    return 0
+def _on_hosts(does: Callable[..., Awaitable[None]]) -> Action:
+    """The subcommand that does one thing to one or two hosts."""
 
+    async def action(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
+        check_machine()
+        lab = Lab.open(reactor, args.name)
+        screen.progress(f"{args.action} {' '.join(args.hosts)}")
+        await does(lab, *args.hosts)
+        return 0
 
-async def _heal(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
-    await Lab.open(reactor, args.name).heal(*args.hosts)
-    return 0
-
-
-async def _start(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
-    await Lab.open(reactor, args.name).start(args.host)
-    return 0
-
-
-async def _stop(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
-    await Lab.open(reactor, args.name).stop(args.host)
-    return 0
-
-
-async def _kill(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
-    await Lab.open(reactor, args.name).kill(args.host)
-    return 0
+    return action
 
 
 async def _add(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
@@ -271,11 +238,11 @@ ACTIONS: dict[str, Action] = {
     "down": _down,
     "status": _status,
     "exec": _exec,
-    "cut": _cut,
-    "heal": _heal,
-    "start": _start,
-    "stop": _stop,
-    "kill": _kill,
+    "cut": _on_hosts(Lab.cut),
+    "heal": _on_hosts(Lab.heal),
+    "start": _on_hosts(Lab.start),
+    "stop": _on_hosts(Lab.stop),
+    "kill": _on_hosts(Lab.kill),
     "add": _add,
 }
 """What each subcommand does."""

@@ -36,8 +36,9 @@ class Demo:
         began = self.reactor.seconds()
         settings, say = self.settings, self.screen.say
         say(
-            f"A network of {settings.nodes} nodes on this machine: each is a network namespace with an openvpn",
-            f"server, up to {settings.connection_count} openvpn clients and a babeld; h0 also has the registry.",
+            f"A network of {settings.nodes} nodes on this machine. Each is a network namespace with an",
+            f"openvpn server, up to {settings.connection_count} openvpn clients and a babeld; h0 has",
+            "the registry and a mail server too, and all have enrolled with them.",
             "",
         )
         self.screen.step("Coming up")
@@ -60,12 +61,14 @@ class Demo:
 
     async def arrive(self, lab: Lab, began: float) -> LabReport:
         """Wait until all reach all; show the table and the drawing."""
-        reach = await lab.all_reached()
+        reach = await lab.arrive()
+        if reach.missing:
+            raise DemoFailed(what=f"{len(reach.missing)} pairs of nodes never reached each other")
         took = self.reactor.seconds() - began
         report = await self.settled(lab)
         self.screen.say(
-            f"  Each of the {len(reach.seconds)} ordered pairs of nodes has answered a ping, also one in a packet",
-            f"  of {self.settings.mtu} bytes, {took:.1f} s after the first command.",
+            f"  Each of the {len(reach.seconds)} ordered pairs of nodes has answered a ping, also one of",
+            f"  {self.settings.mtu} bytes, {took:.1f} s after the first command.",
         )
         self.screen.picture(node_table(report))
         self.screen.say("  The tunnels:")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.defer import CancelledError, DeferredSemaphore
 
 from vifibnet.errors import BadInput, CommandFailed, VifibnetError
 from vifibnet.lab import probe
@@ -67,6 +67,7 @@ class Lab:
         self.settings = state.settings
         self.home = state.settings.home
         self.progress = progress
+        self.began = reactor.seconds()
         self.underlay = Underlay(reactor, state.settings.name, state.settings.underlay)
         self.enrolment = Enrolment(reactor, state.settings, self.underlay)
 
@@ -81,14 +82,14 @@ class Lab:
         check_machine()
         settings.check()
         lab = cls(reactor, LabState(settings), progress)
-        if lab.underlay.existing():
+        if lab.underlay.existing() or lab.state.is_there():
             raise _exists(settings.name)
         try:
-            # Of two who come at the same time, one makes the bridge; only that one may clean up.
-            await lab.underlay.create()
+            # Of two who come at the same time, one gets the name; only that one may clean up.
+            await lab.underlay.claim()
         except CommandFailed as error:
-            if "exists" in str(error):
-                raise _exists(settings.name) from None
+            raise (_exists(settings.name) if "exists" in str(error) else error) from None
+        except CancelledError:
             await lab.underlay.delete()
             raise
         try:
@@ -106,10 +107,10 @@ class Lab:
 
     async def _build(self) -> None:
         """Wire the hosts, start h0's servers, enrol everybody, start the nodes."""
-        began = self.reactor.seconds()
         self.state.make_home()
         self.state.save()
         self.progress("wiring the hosts")
+        await self.underlay.create()
         for index in range(self.settings.nodes):
             await self._wire(index)
         self.progress("starting the mail server and the registry")
@@ -131,8 +132,6 @@ class Lab:
         await together(enrol(name) for name in names[1:])
         self.progress("starting the nodes")
         await together(self.start(name) for name in names[1:])
-        self.state.seconds = self.reactor.seconds() - began
-        self.state.save()
 
     async def _wire(self, index: int) -> Host:
         """Make one host, without a certificate yet."""
@@ -322,6 +321,14 @@ class Lab:
         if reach.missing:
             pairs = ", ".join(f"{source} → {target}" for source, target in reach.missing[:12])
             raise NotReached(seconds=timeout, count=len(reach.missing), pairs=pairs, directory=self.home)
+        return reach
+
+    async def arrive(self, *, timeout: float = 90.0) -> Reach:
+        """As ``reach`` among all, right after ``up``; remembers how long it took since then."""
+        reach = await self.reach(timeout=timeout)
+        if not reach.missing:
+            self.state.seconds = self.reactor.seconds() - self.began
+            self.state.save()
         return reach
 
     async def report(self, name: str) -> NodeReport:

@@ -46,6 +46,12 @@ class LabSettings:
         check_name(self.name)
         if not 1 <= self.nodes <= MAX_HOSTS:
             raise BadInput("--nodes", f"{self.nodes} is out of range", f"give 1 to {MAX_HOSTS}")
+        if not 0.05 <= self.hello <= 600:
+            raise BadInput("--hello", f"{self.hello:g} is out of range", "give 0.05 to 600 seconds")
+        if not 1280 <= self.mtu <= 1434:
+            raise BadInput("--mtu", f"{self.mtu} is out of range", "give 1280 to 1434: the underlay has 1500")
+        if not 0 <= self.connection_count <= 200:
+            raise BadInput("--connection-count", f"{self.connection_count} is out of range", "give 0 to 200")
         try:
             Network.parse(self.network)
         except BadAddress as error:
@@ -104,6 +110,10 @@ class LabState:
         self.hosts[name] = replace(self.hosts[name], **changes)
         self.save()
         return self.hosts[name]
+
+    def is_there(self) -> bool:
+        """Whether a lab of this name has a directory, this one or another."""
+        return os.path.lexists(RUN / self.settings.name)
 
     def make_home(self) -> None:
         """Make the lab's directory, and the link by which its name finds it."""

@@ -79,9 +79,12 @@ class Underlay:
             return sorted(entry for entry in os.listdir(NAMESPACES) if ours.fullmatch(entry))
         return []
 
-    async def create(self) -> None:
-        """Make the bridge. Raises CommandFailed where it exists already: then it is another run's."""
+    async def claim(self) -> None:
+        """Make the bridge's namespace. Raises CommandFailed where it exists: then it is another run's."""
         await self._ip(None, [f"netns add {self.bridge}"])
+
+    async def create(self) -> None:
+        """Make the bridges."""
         bridges = (f"link add {bridge} type bridge stp_state 0 mcast_snooping 0" for bridge in ("br0", LAN))
         await self._ip(self.bridge, [*bridges, "link set br0 up", f"link set {LAN} up"])
         await run(self.reactor, ["ip", "netns", "exec", self.bridge, "nft", "-f", "-"], stdin=_BRIDGE_FILTER)
