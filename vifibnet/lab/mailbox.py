@@ -84,6 +84,7 @@ class MailboxFactory(SMTPFactory):
         self.numbers = count(len(mails(directory)) + 1)
 
     def buildProtocol(self, addr: IAddress | None) -> ESMTP:
+        """One connection."""
         protocol = ESMTP()
         protocol.factory = self
         protocol.delivery = _Delivery(self._keep)

@@ -94,6 +94,9 @@ class Underlay:
         name = self.namespace(host)
         wires = [(INTERFACE, f"h{host}", "br0")] + ([(LAN, f"l{host}", LAN)] if lan else [])
         await self._ip(None, [f"netns add {name}"])
+        # Nobody else uses these addresses; looking for somebody who does would take two seconds.
+        default = "/proc/sys/net/ipv6/conf/default/accept_dad"
+        await run(self.reactor, self.inside(host, ["sh", "-c", f"echo 0 > {default}"]))
         await self._ip(
             None,
             [
