@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from xml.parsers.expat import ExpatError
 
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionLost, ConnectionRefusedError, DNSLookupError
@@ -161,7 +160,7 @@ class XMLRPCRegistry:
         except ValueError as error:
             raise self._not_ours(str(error)) from None
         except Exception as error:
-            raise explain(error, self.where, self._timeout) from error
+            raise _explain(error, self.where, self._timeout) from error
         return result
 
     async def _exchange(self, body: bytes) -> bytes:
@@ -194,13 +193,9 @@ def _refusal(fault: xmlrpc.Fault) -> RegistryRefusal:
     return RegistryRefusal(f"The registry refused the request: {text} (code {code}).")
 
 
-def explain(error: Exception, where: str, timeout: float) -> VifibnetError:
+def _explain(error: Exception, where: str, timeout: float) -> VifibnetError:
     """What an operator can make of an error of the connection."""
     for cause in _causes(error):
-        if isinstance(cause, VifibnetError):
-            return cause
-        if isinstance(cause, VerificationError):
-            return NotOurRegistry(where=where, problem=f"its certificate does not name {REGISTRY_NAME}")
         if isinstance(cause, SSL.Error):
             return NotOurRegistry(where=where, problem=_tls_problem(cause))
         if isinstance(cause, (TimeoutError, ConnectTimeout, CancelledError)):
@@ -210,7 +205,7 @@ def explain(error: Exception, where: str, timeout: float) -> VifibnetError:
         if isinstance(cause, DNSLookupError):
             return _unreachable(where, "the name is not known")
         if isinstance(cause, ConnectError):
-            return _unreachable(where, cause.args[0] if cause.args else "there is no way to it")
+            return _unreachable(where, str(cause).rstrip("."))
     if any(isinstance(cause, ConnectionLost) for cause in _causes(error)):
         return _unreachable(where, "it closed the connection without an answer")
     return _unreachable(where, str(error) or type(error).__name__)
@@ -223,7 +218,7 @@ def _unreachable(where: str, problem: str) -> RegistryUnreachable:
 def _tls_problem(error: SSL.Error) -> str:
     reasons = " ".join(str(entry[-1]) for entry in (error.args[0] if error.args else []) if entry)
     if "certificate verify failed" in reasons:
-        return "its certificate is not signed by the network's CA"
+        return "its certificate is not the registry's, signed by the network's CA"
     return f"it does not speak TLS ({reasons or 'it closed the connection'})"
 
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import IPv6Network, ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -28,6 +28,9 @@ CLOCK_SKEW = timedelta(hours=1)
 NODE_DAYS = 365
 """How long a node's certificate lives unless told otherwise."""
 
+_SPECIAL = (IPv6Network("::/8"), IPv6Network("fe80::/10"), IPv6Network("ff00::/8"))
+"""Unspecified, loopback and IPv4-mapped; link-local; multicast (RFC 4291)."""
+
 
 def new_serial() -> int:
     """A random serial number of exactly 127 bits: it fits 16 bytes, and no network's serial is as long."""
@@ -48,10 +51,16 @@ def create_authority(
     The network is the serial number (the manual's ``-set_serial``); ``now`` is aware. Raises BadInput
     naming the option of ``vifibnet ca`` that is wrong.
     """
+    if any(network.ip_network.overlaps(special) for special in _SPECIAL):
+        raise BadInput(
+            f"--network {network}",
+            "overlaps addresses that no host can have on a network",
+            "give a part of your own prefix, or a random one from fd00::/8 (RFC 4193)",
+        )
     key = make_key(key_type)
-    attributes = [attribute("CN", name or f"vifibnet {network}", "--name")]
+    attributes = [attribute("CN", name or f"vifibnet {network}", f"--name {name}")]
     if email:
-        attributes.append(attribute("emailAddress", email, "--email"))
+        attributes.append(attribute("emailAddress", email, f"--email {email}"))
     subject = x509.Name(attributes)
     builder = (
         x509.CertificateBuilder()

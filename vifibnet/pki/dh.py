@@ -15,7 +15,7 @@ FFDHE2048_PRIME = int(
     "C58EF1837D1683B2C6F34A26C1B2EFFA886B423861285C97FFFFFFFFFFFFFFFF",
     16,
 )
-"""The prime of the group ffdhe2048 (RFC 7919, appendix A.1): chosen in public, so nothing is computed here."""
+"""The prime of the group ffdhe2048 (RFC 7919, appendix A.1): public, so nothing is computed here."""
 
 
 def ffdhe2048_pem() -> bytes:

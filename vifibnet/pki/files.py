@@ -79,7 +79,8 @@ def _temporary(new: NewFile) -> Iterator[Path]:
                 os.fsync(descriptor)
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _appear(temporary: Path, path: Path, overwrite: bool) -> None:
@@ -107,7 +108,9 @@ def _errors_name(path: Path) -> Iterator[None]:
         raise _exists(path) from None
     except OSError as error:
         raise BadInput(
-            path, f"cannot be written ({error.strerror})", "give a directory where you may write"
+            path,
+            f"cannot be written ({error.strerror})",
+            "give a directory that exists and where you may write",
         ) from error
 
 

@@ -42,6 +42,13 @@ _NAMES = {
     ("UID", "userId"): NameOID.USER_ID,
     ("DC", "domainComponent"): NameOID.DOMAIN_COMPONENT,
 }
+_ASCII_ONLY = {
+    NameOID.COUNTRY_NAME,
+    NameOID.EMAIL_ADDRESS,
+    NameOID.DN_QUALIFIER,
+    NameOID.SERIAL_NUMBER,
+    NameOID.DOMAIN_COMPONENT,
+}
 _OIDS = {name.lower(): oid for names, oid in _NAMES.items() for name in names}
 
 
@@ -68,15 +75,16 @@ def signature_hash(key: PrivateKey) -> hashes.SHA256 | None:
     return None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
 
 
-def attribute(name: str, value: str, option: str) -> x509.NameAttribute[str]:
-    """One subject attribute under openssl's short or long name. Raises BadInput naming ``option``."""
-    what = f"{option} {name} {value}"
+def attribute(name: str, value: str, what: str) -> x509.NameAttribute[str]:
+    """One subject attribute under openssl's short or long name. Raises BadInput beginning with ``what``."""
     oid = _OIDS.get(name.lower())
     if oid is None:
         known = ", ".join(names[0] for names in _NAMES)
         raise BadInput(what, f"{name!r} is no attribute of a certificate's subject", f"give one of {known}")
     if not value or not value.isprintable():
         raise BadInput(what, "the value is empty or holds control characters", "give plain text")
+    if oid in _ASCII_ONLY and not value.isascii():
+        raise BadInput(what, "the value holds letters that this attribute cannot hold", "write it in ASCII")
     try:
         made = x509.NameAttribute(oid, value)
         # Some values are refused only when they are encoded.
@@ -95,7 +103,7 @@ def make_request(
 
     Raises BadInput naming ``option`` for a name that openssl does not know or a value that it cannot hold.
     """
-    subject = x509.Name([attribute(name, value, option) for name, value in attributes])
+    subject = x509.Name([attribute(name, value, f"{option} {name} {value}") for name, value in attributes])
     return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, signature_hash(key))
 
 

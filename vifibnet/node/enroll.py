@@ -1,0 +1,363 @@
+"""Joining a network: the files that a node needs, made one after the other, each whole or not at all.
+
+A file that is there already is checked and used again, so that a run after a failure goes on where the
+last one stopped. What can be checked without the registry is checked before the registry is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+from typing import Protocol as Shape
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet.endpoints import HostnameEndpoint
+
+from vifibnet.errors import (
+    BadAddress,
+    BadInput,
+    NotOurRegistry,
+    RegistryUnreachable,
+    UnknownToken,
+    VifibnetError,
+)
+from vifibnet.model.addresses import Prefix
+from vifibnet.node.xmlrpcclient import XMLRPCRegistry
+from vifibnet.pki.certificates import (
+    CA,
+    PrivateKey,
+    belongs,
+    ca_of,
+    check_valid,
+    fingerprint,
+    is_signed_by,
+    load_ca,
+    load_certificate,
+    load_key,
+    prefix_of,
+)
+from vifibnet.pki.dh import ffdhe2048_pem
+from vifibnet.pki.files import write_atomically
+from vifibnet.pki.requests import check_request, key_pem, make_key, make_request
+from vifibnet.pki.tls import client_options, fetch_ca
+from vifibnet.store.peers import PeerStore
+from vifibnet.wire.endpoints import format_endpoints
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for one connection to the registry to come up."""
+
+LOG = "/var/log"
+"""Where the node logs unless told otherwise (the manual's default)."""
+
+TRIES = 3
+"""How often a token may be mistyped."""
+
+KEPT = "there already, used as it is"
+
+
+class Dialogue(Shape):
+    """Who is being enrolled: sees lines and, where ``terminal`` is true, answers questions."""
+
+    terminal: bool
+
+    def say(self, line: str) -> None:
+        """Show one line."""
+
+    def ask(self, question: str) -> str:
+        """Ask and wait for the answer, stripped. Only where there is a terminal."""
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What the operator wants: the options of ``vifibnet setup``."""
+
+    server: str
+    port: int
+    directory: Path
+    attributes: tuple[tuple[str, str], ...] = ()
+    fingerprint: str | None = None
+    email: str | None = None
+    token: str | None = None
+    key_type: str = "p256"
+    ca_only: bool = False
+    db_only: bool = False
+    boot: bool = True
+
+
+class TokenSent(VifibnetError):
+    """A token was sent to {email}: run the same command again with --token and the token in that mail."""
+
+
+class Enroller:
+    """One run of the setup."""
+
+    def __init__(self, reactor: Any, wanted: Enrolment, dialogue: Dialogue) -> None:
+        self._reactor = reactor
+        self._wanted = wanted
+        self._dialogue = dialogue
+        self.directory = Path(os.path.abspath(wanted.directory))
+        self.ca_file = self.directory / "ca.pem"
+        self.peers_file = self.directory / "peers.db"
+        self.key_file = self.directory / "cert.key"
+        self.certificate_file = self.directory / "cert.crt"
+        self.dh_file = self.directory / "dh2048.pem"
+        self.config_file = self.directory / "vifibnet.conf"
+        self._where = f"{wanted.server} port {wanted.port}"
+        self._endpoint = HostnameEndpoint(reactor, wanted.server, wanted.port, timeout=CONNECT_TIMEOUT)
+
+    async def run(self) -> None:
+        """Make what is missing, in the manual's order.
+
+        Raises BadInput, RegistryUnreachable, NotOurRegistry, a RegistryRefusal, or TokenSent.
+        """
+        wanted = self._wanted
+        check_directory(self.directory)
+        key = None if wanted.ca_only or wanted.db_only else self._key()
+        request = self._request(key) if key and not self.certificate_file.exists() else None
+        ca, registry = await self._ca()
+        if wanted.ca_only:
+            return
+        await self._peers(ca, registry)
+        if key is None:
+            return
+        self._write(self.key_file, key_pem(key), "written", mode=0o600)
+        if request is None:
+            self._say(self.certificate_file, KEPT)
+        else:
+            await self._certificate(ca, registry, key, request)
+        self._write(self.dh_file, ffdhe2048_pem(), "written")
+        self._write(self.config_file, self.config().encode(), "written")
+        start = shlex.quote(f"@{self.config_file}")
+        self._dialogue.say(f"Everything is there; start the node with: twistd vifibnet-node {start}")
+
+    # -- ca.pem ---------------------------------------------------------------------------------------
+
+    async def _ca(self) -> tuple[CA, XMLRPCRegistry]:
+        """The network's CA, checked against the registry, in its file."""
+        there = self.ca_file.exists()
+        if there:
+            ca = load_ca(self.ca_file, "file")
+        else:
+            self._dialogue.say(f"Asking the registry at {self._where} for the network's CA")
+            certificate = await fetch_ca(self._reactor, self._endpoint, CONNECT_TIMEOUT, self._where)
+            ca = ca_of(certificate, "its CA")
+        remedy = "ask the operator of the network for a new one"
+        check_valid(ca.certificate, f"the CA of the network {ca.network}", self._now, remedy)
+        self._check_fingerprint(ca)
+        self._check_files(ca)
+        tls = client_options(ca, None)
+        registry = XMLRPCRegistry(self._reactor, self._endpoint, tls, self._where)
+        await self._check_registry(ca, registry)
+        if there:
+            self._say(self.ca_file, KEPT)
+            return ca, registry
+        self._dialogue.say(f"The network is {ca.network}, the SHA-256 fingerprint of its CA:")
+        self._dialogue.say(f"  {fingerprint(ca.certificate)}")
+        if self._dialogue.terminal and self._wanted.fingerprint is None:
+            self._confirm()
+        make_directory(self.directory)
+        self._write(self.ca_file, ca.pem, "written")
+        return ca, registry
+
+    def _check_fingerprint(self, ca: CA) -> None:
+        found, wanted = fingerprint(ca.certificate), self._wanted.fingerprint
+        if wanted not in (None, found):
+            raise NotOurRegistry(
+                where=self._where, problem=f"its CA has the fingerprint {found}, not the one in --fingerprint"
+            )
+
+    async def _check_registry(self, ca: CA, registry: XMLRPCRegistry) -> None:
+        """Who dialled an address wants to know that it is the registry of this very CA."""
+        answer = await registry.get_ca()
+        try:
+            same = x509.load_pem_x509_certificate(answer.encode()) == ca.certificate
+        except ValueError:
+            same = False
+        if not same:
+            raise NotOurRegistry(where=self._where, problem="it hands out another CA than that of its own")
+
+    def _confirm(self) -> None:
+        """Ask until the answer is one."""
+        while True:
+            answer = self._dialogue.ask("Is that what the network's operator told you (yes/no)? ").lower()
+            if answer in ("y", "yes"):
+                return
+            if answer in ("n", "no"):
+                raise BadInput(
+                    f"the CA of {self._where}", "it is not to be trusted", "ask the network's operator"
+                )
+
+    # -- peers.db ---------------------------------------------------------------------------------------
+
+    async def _peers(self, ca: CA, registry: XMLRPCRegistry) -> None:
+        """The peer database, with one peer to begin with unless there are some or none is wanted."""
+        there = self.peers_file.exists()
+        if there:
+            with closing(PeerStore.open(self.peers_file, ca.network)) as store:
+                if len(store) or not self._wanted.boot:
+                    return self._say(self.peers_file, KEPT)
+        peer = await registry.bootstrap() if self._wanted.boot else None
+        make = PeerStore.open if there else PeerStore.create
+        with closing(make(self.peers_file, ca.network)) as store:
+            if peer is not None:
+                store.update([peer], self._reactor.seconds())
+        named = f"first peer {peer[0]} at {format_endpoints(peer[1])}" if peer else "without a peer"
+        return self._say(self.peers_file, f"written, {named}")
+
+    # -- cert.key, cert.crt -------------------------------------------------------------------------------
+
+    def _key(self) -> PrivateKey:
+        """The key that is there, or a new one, not yet written."""
+        if self.key_file.exists():
+            return load_key(self.key_file, "file")
+        if self.certificate_file.exists():
+            raise BadInput(
+                self.certificate_file, "its key cert.key is missing", "put it back or move both away"
+            )
+        return make_key(self._wanted.key_type)
+
+    def _request(self, key: PrivateKey) -> str:
+        """The request for a certificate, if there is a way to a token for it."""
+        if not (self._wanted.token or self._wanted.email or self._dialogue.terminal):
+            raise BadInput(
+                "--token", "missing, and no terminal to ask on", "give --email to have one sent, then --token"
+            )
+        pem = make_request(key, self._wanted.attributes).public_bytes(Encoding.PEM).decode()
+        check_request(pem)
+        return pem
+
+    async def _certificate(self, ca: CA, registry: XMLRPCRegistry, key: PrivateKey, request: str) -> None:
+        """Trade a token for the certificate; nothing stands between its arrival and its file."""
+        pem = await self._trade(registry, request)
+        try:
+            certificate = x509.load_pem_x509_certificate(pem.encode())
+        except ValueError:
+            raise NotOurRegistry(where=self._where, problem="what it sent is no certificate") from None
+        what = f"the certificate from {self._where}"
+        prefix = check_certificate(certificate, key, ca, self._now, what, "tell the network's operator")
+        until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+        said = f"written: {prefix}, address {ca.network.address(prefix)}, valid until {until}"
+        self._write(self.certificate_file, certificate.public_bytes(Encoding.PEM), said)
+
+    async def _trade(self, registry: XMLRPCRegistry, request: str) -> str:
+        tries = 1 if self._wanted.token else TRIES
+        if not self._wanted.token:
+            await self._send_token(registry)
+        while True:
+            token = self._wanted.token or self._dialogue.ask("Token: ")
+            tries -= 1
+            try:
+                return await registry.request_certificate(token, request)
+            except UnknownToken as error:
+                if not tries:
+                    raise
+                self._dialogue.say(str(error))
+            except RegistryUnreachable as error:
+                # Signed, but lost on the way: the registry has no memory of what it answered.
+                problem = f"{error.fields['problem']}; if the token is refused next time, request a new one"
+                raise RegistryUnreachable(where=self._where, problem=problem) from error
+
+    async def _send_token(self, registry: XMLRPCRegistry) -> None:
+        """Have a token sent, unless the operator has one already."""
+        email = self._wanted.email or self._dialogue.ask(
+            "Your e-mail address, to send a token to (nothing if you have a token): "
+        )
+        if not email:
+            return
+        await registry.request_token(email)
+        if not self._dialogue.terminal:
+            raise TokenSent(email=email)
+        self._dialogue.say(f"A token was sent to {email}")
+
+    # -- the rest ----------------------------------------------------------------------------------------
+
+    def config(self) -> str:
+        """The text of vifibnet.conf: options for ``twistd vifibnet-node @vifibnet.conf``."""
+        options = {
+            "server": self._wanted.server,
+            "server-port": str(self._wanted.port),
+            "ca": str(self.ca_file),
+            "cert": str(self.certificate_file),
+            "key": str(self.key_file),
+            "dh": str(self.dh_file),
+            "state": str(self.directory),
+            "log": LOG,
+        }
+        lines = [f"{name} {shlex.quote(value)}" for name, value in options.items()]
+        return "\n".join(
+            ["# For twistd vifibnet-node; one option a line, as on the command line.", *lines, ""]
+        )
+
+    def _check_files(self, ca: CA) -> None:
+        """Refuse what is there and does not belong to this CA, before anything is written beside it."""
+        if self.peers_file.exists():
+            PeerStore.open(self.peers_file, ca.network).close()
+        if self.certificate_file.exists() and not (self._wanted.ca_only or self._wanted.db_only):
+            certificate = load_certificate(self.certificate_file, "file")
+            key = load_key(self.key_file, "file")
+            remedy = "move it away to get a new one"
+            check_certificate(certificate, key, ca, self._now, f"file {self.certificate_file}", remedy)
+
+    def _write(self, file: Path, data: bytes, said: str, mode: int = 0o644) -> None:
+        if file.exists():
+            self._say(file, KEPT)
+        else:
+            write_atomically(file, data, mode)
+            self._say(file, said)
+
+    def _say(self, file: Path, what: str) -> None:
+        self._dialogue.say(f"{file.name}: {what}")
+
+    @property
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._reactor.seconds(), UTC)
+
+
+def check_certificate(
+    certificate: x509.Certificate, key: PrivateKey, ca: CA, now: datetime, what: str, remedy: str
+) -> Prefix:
+    """The prefix of a node's certificate. Raises BadInput about ``what`` unless it is this key's, this CA's
+    and valid at ``now``."""
+    if not is_signed_by(certificate, ca.certificate):
+        raise BadInput(what, f"not signed by the CA of the network {ca.network}", remedy)
+    if not belongs(key, certificate):
+        raise BadInput(what, "made for another key than cert.key", remedy)
+    check_valid(certificate, what, now, remedy)
+    try:
+        prefix = prefix_of(certificate)
+        ca.network.subnet(prefix)
+    except BadAddress:
+        raise BadInput(what, f"its common name is no prefix in the network {ca.network}", remedy) from None
+    return prefix
+
+
+def check_directory(directory: Path) -> None:
+    """Raise BadInput unless files can be made in ``directory``, which may have to be made itself."""
+    what, remedy = f"--dir {directory}", "give a directory where you may write"
+    if not str(directory).isprintable():
+        raise BadInput("--dir", "a name with control characters cannot stand in vifibnet.conf", remedy)
+    place = directory if directory.exists() else directory.parent
+    if not place.is_dir():
+        raise BadInput(what, f"{place} is not a directory", remedy)
+    try:
+        # Trying is the only way to know: root may do everything, and still cannot write everywhere.
+        TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise BadInput(what, f"nothing can be written in {place} ({error.strerror})", remedy) from None
+
+
+def make_directory(directory: Path) -> None:
+    """Make the directory if it is not there. Raises BadInput."""
+    try:
+        directory.mkdir(exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"--dir {directory}", f"cannot be made ({error.strerror})", "give one where you may write"
+        ) from None
