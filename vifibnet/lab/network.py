@@ -74,8 +74,12 @@ class Lab:
     # -- coming up and going down ------------------------------------------------------------------
 
     @classmethod
-    async def up(cls, reactor: Reactor, settings: LabSettings, progress: Progress = silent) -> Lab:
+    async def up(
+        cls, reactor: Reactor, settings: LabSettings, progress: Progress = silent, *, start: bool = True
+    ) -> Lab:
         """Build a lab and start its nodes. Whatever goes wrong, also being cancelled, takes it down again.
+
+        Without ``start`` only the node of h0 is: it introduces the others to the network as they enrol.
 
         Raises BadInput for settings or a machine that cannot do it, VifibnetError when a part fails.
         """
@@ -93,7 +97,7 @@ class Lab:
             await lab.underlay.delete()
             raise
         try:
-            await lab._build()
+            await lab._build(start)
         except Exception:
             progress("going down again")
             await down(reactor, settings.name)
@@ -105,7 +109,7 @@ class Lab:
         """Find a lab that is up. Raises BadInput when there is none of this name."""
         return cls(reactor, LabState.load(name))
 
-    async def _build(self) -> None:
+    async def _build(self, start: bool) -> None:
         """Wire the hosts, start h0's servers, enrol everybody, start the nodes."""
         self.state.make_home()
         self.state.save()
@@ -130,8 +134,9 @@ class Lab:
             self.progress(f"enrolled {len(enrolled)} of {len(names)} hosts")
 
         await together(enrol(name) for name in names[1:])
-        self.progress("starting the nodes")
-        await together(self.start(name) for name in names[1:])
+        if start:
+            self.progress("starting the nodes")
+            await together(self.start(name) for name in names[1:])
 
     async def _wire(self, index: int) -> Host:
         """Make one host, without a certificate yet."""
