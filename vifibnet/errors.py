@@ -30,13 +30,14 @@ class BadAddress(VifibnetError):
     """{text!r} is not {wanted}."""
 
 
-# -- what the registry refuses; the code is part of the protocol and never changes ---------------------
+# -- what the registry refuses --------------------------------------------------------------------------
 
 
 class RegistryRefusal(VifibnetError):
     """The registry refused the request."""
 
     code: ClassVar[int] = 1
+    """The XML-RPC faultCode and AMP error code: part of the protocol, so it never changes."""
 
 
 class InternalError(RegistryRefusal):
@@ -49,6 +50,18 @@ class BadArguments(RegistryRefusal):
     """{method} was called with wrong arguments: {problem}."""
 
     code = 3
+
+
+class UnknownMethod(RegistryRefusal):
+    """There is no method {method!r}; system.listMethods names those that there are."""
+
+    code = 4
+
+
+class NotXMLRPC(RegistryRefusal):
+    """The request cannot be read as an XML-RPC call."""
+
+    code = 5
 
 
 class UnknownToken(RegistryRefusal):
@@ -111,11 +124,13 @@ class AuthorityExpired(RegistryRefusal):
     code = 19
 
 
+# The base class comes last: AMP takes the first class of which an error is an instance.
 REFUSALS: dict[int, type[RegistryRefusal]] = {
     cls.code: cls
     for cls in (
-        RegistryRefusal, InternalError, BadArguments, UnknownToken, BadRequest, NetworkFull, NoPeerYet,
-        NotInsideNetwork, BadEndpoints, BadEmail, MailFailed, UnknownNode, AuthorityExpired,
+        InternalError, BadArguments, UnknownMethod, NotXMLRPC, UnknownToken, BadRequest, NetworkFull,
+        NoPeerYet, NotInsideNetwork, BadEndpoints, BadEmail, MailFailed, UnknownNode, AuthorityExpired,
+        RegistryRefusal,
     )
 }  # fmt: skip
 """Every refusal by its code, to turn a Fault back into what it says."""

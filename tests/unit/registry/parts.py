@@ -1,0 +1,88 @@
+"""A registry on a clock that stands still, in memory, whose mails go nowhere."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from vifibnet.errors import MailFailed
+from vifibnet.interfaces import IMailer
+from vifibnet.model.addresses import Network
+from vifibnet.pki.authority import Authority, create_authority
+from vifibnet.pki.certificates import fingerprint
+from vifibnet.pki.requests import make_key, make_request
+from vifibnet.registry.core import Registry
+from vifibnet.registry.mail import Invitation
+from vifibnet.store.registry import RegistryStore
+
+NOW = 1_800_000_000.0
+NETWORK = Network.parse("2001:db8:42::/48")
+
+
+@implementer(IMailer)
+class FakeMailer:
+    """Keeps mails; waits when ``waiting`` is set; fails when ``broken``."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str, str]] = []
+        self.waiting: Deferred[None] | None = None
+        self.broken = False
+
+    async def send(self, to: str, subject: str, body: str) -> None:
+        """Keep one mail."""
+        if self.waiting is not None:
+            await self.waiting
+        if self.broken:
+            raise MailFailed(problem="it is broken")
+        self.sent.append((to, subject, body))
+
+    @property
+    def token(self) -> str:
+        """The token in the last mail."""
+        return token_in(self.sent[-1][2])
+
+
+def token_in(text: str) -> str:
+    """The token that a mail brings."""
+    (line,) = [line for line in text.splitlines() if line.startswith("Token: ")]
+    return line.removeprefix("Token: ")
+
+
+def make_authority(directory: Path, now: float = NOW, network: Network = NETWORK) -> Authority:
+    """A CA whose files are ``ca.key`` and ``ca.crt``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    when = datetime.fromtimestamp(now, UTC)
+    key, certificate = create_authority(network, now=when)
+    (directory / "ca.key").write_bytes(key)
+    (directory / "ca.crt").write_bytes(certificate)
+    return Authority.load(directory / "ca.crt", directory / "ca.key", when)
+
+
+def request_pem() -> str:
+    """A new node's request."""
+    return make_request(make_key(), [("O", "example")]).public_bytes(Encoding.PEM).decode()
+
+
+class Parts:
+    """A registry with what it is made of."""
+
+    def __init__(self, directory: Path) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.authority = make_authority(directory)
+        self.store = RegistryStore.open(":memory:", NETWORK, self.clock.seconds)
+        self.mailer = FakeMailer()
+        self.invitation = Invitation(
+            NETWORK, "registry.example", 8080, fingerprint(self.authority.certificate)
+        )
+        self.registry = Registry(self.authority, self.store, self.mailer, self.clock, self.invitation)
+
+    def enrol(self) -> str:
+        """Issue one certificate and return it as PEM."""
+        Deferred.fromCoroutine(self.registry.request_token("a@b.example"))
+        return self.registry.request_certificate(self.mailer.token, request_pem())

@@ -1,0 +1,175 @@
+"""The registry's rules. Its faces (XML-RPC, AMP) only translate."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from vifibnet.errors import (
+    BadArguments,
+    BadEmail,
+    BadEndpoints,
+    NoPeerYet,
+    NotInsideNetwork,
+    UnknownNode,
+    UnknownToken,
+)
+from vifibnet.interfaces import IMailer
+from vifibnet.model.addresses import Prefix
+from vifibnet.pki.authority import Authority
+from vifibnet.pki.requests import check_request
+from vifibnet.registry.mail import Invitation
+from vifibnet.store.registry import RegistryStore
+from vifibnet.wire.endpoints import format_endpoints, is_host, parse_endpoints
+
+log = Logger()
+
+PREFIX_LENGTH = 16
+"""Bits of a node's prefix: /64 subnets in a /48."""
+
+MAX_PEERS = 999
+"""How many peers one call may ask for, as in 2012."""
+
+MAX_EMAIL = 254
+"""Characters of an address that any mail server takes (RFC 5321, erratum 1690)."""
+
+TOKEN_BYTES = 16
+"""Random bytes of a token, which is written in hexadecimal so that no shell or mail reader breaks it."""
+
+_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
+
+
+def normal_address(text: str) -> IPv4Address | IPv6Address | None:
+    """The IP address that a connection comes from: no zone, no IPv4 in IPv6's clothes; None if it is none."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
+
+
+def check_email(email: str) -> str:
+    """Return the address if mail can be sent to it: local part and DNS name, ASCII only. Raises BadEmail."""
+    local, _, domain = email.rpartition("@")
+    numeric = normal_address(domain) is not None
+    if len(email) > MAX_EMAIL or not _LOCAL_PART.fullmatch(local) or not is_host(domain) or numeric:
+        raise BadEmail(email=email[:MAX_EMAIL])
+    return email
+
+
+class Registry:
+    """Who may do what in one network."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        store: RegistryStore,
+        mailer: IMailer,
+        clock: IReactorTime,
+        invitation: Invitation,
+    ) -> None:
+        """``clock.seconds()`` counts from 1970; ``invitation`` writes the mail that brings a token."""
+        self._authority = authority
+        self._store = store
+        self._mailer = mailer
+        self._clock = clock
+        self._invitation = invitation
+        self.network = authority.network
+
+    # -- for everybody --------------------------------------------------------------------------------
+
+    def get_ca(self) -> str:
+        """The CA certificate as PEM."""
+        return self._authority.ca_pem.decode("ascii")
+
+    async def request_token(self, email: str) -> None:
+        """Send a token that is good for one certificate within 24 h. Raises BadEmail and MailFailed.
+
+        When the mail cannot be handed to the mail server no token is left behind.
+        """
+        check_email(email)
+        token = secrets.token_hex(TOKEN_BYTES)
+        # Before the mail: it may arrive, and the token be used, before the mail server's last word does.
+        self._store.add_token(token, email)
+        try:
+            await self._mailer.send(email, self._invitation.subject, self._invitation.body(email, token))
+        except BaseException:
+            self._store.drop_token(token)
+            raise
+        log.info("sent a token to {email}", email=email)
+
+    def request_certificate(self, token: str, request: str) -> str:
+        """Trade a token and a certificate request (PEM) for a certificate (PEM).
+
+        Raises UnknownToken, BadRequest, NetworkFull or AuthorityExpired; the token is then still good.
+        """
+        token = token.strip()
+        if len(token) > 100 or not token.isascii():
+            raise UnknownToken
+        checked = check_request(request)
+        now = datetime.fromtimestamp(self._clock.seconds(), UTC)
+
+        def sign(prefix: Prefix, serial: int) -> bytes:
+            return self._authority.sign(checked, prefix, serial, now).public_bytes(Encoding.PEM)
+
+        pem = self._store.issue(token, PREFIX_LENGTH, sign)
+        log.info("issued a certificate to {subject}", subject=checked.subject.rfc4514_string())
+        return pem
+
+    def bootstrap_peer(self, caller: Prefix | None = None) -> tuple[Prefix, str]:
+        """One peer that can be reached, never the caller itself, with its endpoints. Raises NoPeerYet."""
+        peer = self._store.bootstrap(() if caller is None else (caller,))
+        if peer is None:
+            raise NoPeerYet
+        return peer
+
+    # -- for nodes ------------------------------------------------------------------------------------
+
+    def node_at(self, source: str) -> Prefix | None:
+        """The node whose subnet a connection comes from; None outside the network or an issued subnet."""
+        address = normal_address(source)
+        bits = self.network.host_bits(address) if isinstance(address, IPv6Address) else None
+        return None if bits is None else self._store.node_of_bits(bits)
+
+    def identify(self, source: str, claimed: str) -> Prefix:
+        """The node that a call over XML-RPC comes from: its own address inside the VPN proves it.
+
+        Raises NotInsideNetwork unless the claimed address is the one it comes from.
+        """
+        node = self.node_at(source)
+        if node is None or normal_address(source) != normal_address(claimed):
+            raise NotInsideNetwork(address=claimed[:100], network=self.network)
+        return node
+
+    def node_of_certificate(self, serial: int, not_after: datetime) -> Prefix:
+        """The node that showed a certificate of our CA. Raises UnknownNode if it is no longer good."""
+        node = self._store.node_by_serial(serial)
+        if node is None or self._clock.seconds() > not_after.timestamp():
+            raise UnknownNode
+        return node
+
+    def declare(self, node: Prefix, endpoints: str) -> None:
+        """Remember for 24 h where a node can be reached; an empty string: nowhere.
+
+        Raises BadEndpoints and UnknownNode.
+        """
+        parsed = parse_endpoints(endpoints)
+        for endpoint in parsed:
+            address = normal_address(endpoint.address)
+            if isinstance(address, IPv6Address) and address in self.network.ip_network:
+                problem = f"{endpoint.address} lies inside the network, where no tunnel can lead"
+                raise BadEndpoints(text=endpoints[:200], problem=problem)
+        self._store.declare(node, format_endpoints(parsed))
+        log.info("{node} can be reached at {endpoints}", node=str(node), endpoints=endpoints or "nowhere")
+
+    def peers(self, node: Prefix, count: int) -> list[tuple[Prefix, str]]:
+        """Up to ``count`` (1 to MAX_PEERS) other nodes, chosen at random. Raises BadArguments."""
+        if not 0 < count <= MAX_PEERS:
+            raise BadArguments(method="getPeerList", problem=f"the number of peers is not 1 to {MAX_PEERS}")
+        return self._store.peers(count, exclude=(node,))

@@ -1,0 +1,117 @@
+"""The registry as a service: its database, its ports, its housekeeping."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.application.strports import service as endpoint_service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.logger import Logger
+
+from vifibnet.pki.authority import Authority
+from vifibnet.pki.certificates import fingerprint
+from vifibnet.pki.tls import server_options
+from vifibnet.registry.core import Registry
+from vifibnet.registry.listen import open_sockets
+from vifibnet.registry.mail import Invitation, SMTPMailer
+from vifibnet.registry.port import RegistryPort
+from vifibnet.registry.xmlrpc import RegistrySite
+from vifibnet.store.registry import RegistryStore
+
+log = Logger()
+
+EXPIRE_EVERY = 300.0
+"""Seconds between two rounds of removing old tokens and peers, which nobody is given by then."""
+
+EXPIRE_MORE = 0.1
+"""Seconds until the next round when there may be more to remove."""
+
+
+@dataclass(frozen=True)
+class RegistryConfig:
+    """A registry as the operator wants it; everything in it was checked."""
+
+    port: int
+    db: str
+    authority: Authority
+    mailhost: str
+    mail_port: int
+    mail_from: str
+    server: str
+    """What those who are invited shall call this machine."""
+    names: tuple[str, ...] = ()
+    interfaces: tuple[str, ...] = ()
+    plain_http: tuple[str, ...] = ()
+
+
+class RegistryService(MultiService):
+    """Everything that runs in ``twistd vifibnet-registry``."""
+
+    def __init__(self, reactor: Any, config: RegistryConfig) -> None:
+        MultiService.__init__(self)
+        self._reactor = reactor
+        self._config = config
+        self._sockets: list[socket.socket] = []
+        self._ports: list[IListeningPort] = []
+        self._expiring: IDelayedCall | None = None
+
+    def privilegedStartService(self) -> None:  # noqa: N802
+        """Take the port while we are still allowed to. Raises BadInput."""
+        self._sockets = open_sockets(self._config.port, self._config.interfaces)
+        MultiService.privilegedStartService(self)
+
+    def startService(self) -> None:  # noqa: N802
+        """Open the database and answer. Raises BadInput."""
+        config, clock = self._config, self._reactor
+        authority = config.authority
+        self._store = RegistryStore.open(config.db, authority.network, clock.seconds)
+        self._mailer = SMTPMailer(self._reactor, config.mailhost, config.mail_port, config.mail_from)
+        invitation = Invitation(
+            authority.network, config.server, config.port, fingerprint(authority.certificate)
+        )
+        registry = Registry(authority, self._store, self._mailer, clock, invitation)
+        site = RegistrySite(registry, clock)
+        self._face = RegistryPort(registry, site, clock)
+        tls = server_options(authority, config.names, datetime.fromtimestamp(clock.seconds(), UTC))
+        for opened in self._sockets:
+            factory = self._face.over_tls(tls)
+            self._ports.append(self._reactor.adoptStreamPort(opened.fileno(), opened.family, factory))
+            # The reactor has a duplicate.
+            opened.close()
+        MultiService.startService(self)
+        for description in config.plain_http:
+            endpoint_service(description, site, reactor=self._reactor).setServiceParent(self)
+        self._expire()
+        log.info(
+            "registry of {network} listens on port {port}", network=str(authority.network), port=config.port
+        )
+
+    async def _stop(self) -> None:
+        if self._expiring is not None:
+            self._expiring.cancel()
+            self._expiring = None
+        stopping = [maybeDeferred(port.stopListening) for port in self._ports]
+        stopping.append(maybeDeferred(MultiService.stopService, self))
+        # Their tokens go while there is a database to take them from.
+        self._mailer.close()
+        self._face.close()
+        await DeferredList(stopping)
+        self._store.close()
+        log.info("registry of {network} stopped", network=str(self._config.authority.network))
+
+    def stopService(self) -> Deferred[None]:  # noqa: N802
+        """Stop listening, end what is connected, close the database."""
+        return Deferred.fromCoroutine(self._stop())
+
+    def _expire(self) -> None:
+        gone = 0
+        try:
+            gone = self._store.expire()
+        except Exception:
+            log.failure("old tokens and peers could not be removed")
+        self._expiring = self._reactor.callLater(EXPIRE_MORE if gone else EXPIRE_EVERY, self._expire)
