@@ -18,6 +18,9 @@ from vifibnet.lab.children import Reactor
 from vifibnet.lab.settings import Host
 from vifibnet.model.addresses import Network
 
+UNREACHABLE = 0xFFFF
+"""Babel's infinity (RFC 8966, 3.5.2)."""
+
 
 @dataclass(frozen=True)
 class NodeReport:
@@ -105,7 +108,9 @@ def node_report(host: Host, names: Mapping[str, str], status: Mapping[str, Any] 
         opening=in_order(behind[tap] for tap in behind.keys() - up),
         served=in_order(names.get(served["peer"], served["peer"]) for served in status["served"]),
         neighbours=in_order(
-            _neighbour(neighbour, status, behind, names) for neighbour in status["neighbours"]
+            _neighbour(neighbour, status, behind, names)
+            for neighbour in status["neighbours"]
+            if neighbour["cost"] < UNREACHABLE
         ),
         routes=in_order({route["prefix"] for route in status["routes"] if route["installed"]}),
         seconds_to_all=host.seconds_to_all,

@@ -53,6 +53,7 @@ STATUS: dict[str, Any] = {
         {"address": "fe80::7", "interface": "vifc0", "cost": 96},
         {"address": "fe80::8", "interface": "vifs0", "cost": 96},
         {"address": "fe80::9", "interface": "vifs0", "cost": 96},
+        {"address": "fe80::10", "interface": "vifs0", "cost": 65535},
     ],
     "routes": [route("7", "vifc0", 96), route("8", "vifs0", 96), route("7", "vifs0", 192, "fe80::9")],
     "registry": {"connected": True, "seen": "192.0.2.2"},
