@@ -6,8 +6,10 @@ import email
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.mail.smtp import ESMTP, IMessage, IMessageDelivery, SMTPFactory
 from twisted.python.failure import Failure
@@ -71,12 +73,14 @@ class Command(ProcessProtocol):
         """Type at its terminal."""
         self.process.write(text.encode())
 
+    def send(self, number: int) -> None:
+        """Send it a signal, if it is still there."""
+        with suppress(ProcessExitedAlready):
+            self.process.signalProcess(int(number))
+
     async def stop(self, number: int = signal.SIGTERM) -> None:
         """End it."""
-        try:
-            self.process.signalProcess(signal.Signals(number).name[3:])
-        except ProcessExitedAlready:
-            return
+        self.send(number)
         await self.ended()
 
 
@@ -123,9 +127,9 @@ class _Sink:
 
 def free_port() -> int:
     """A port of the loopback on which nobody listens at this moment."""
-    port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
-    number: int = port.getHost().port
-    port.stopListening()
+    with socket.socket() as some:
+        some.bind(("127.0.0.1", 0))
+        number: int = some.getsockname()[1]
     return number
 
 
@@ -144,7 +148,13 @@ class RegistryCase(TestCase):
 
     def serve_mail(self) -> int:
         """Start the mail server; its port."""
-        factory = SMTPFactory.forProtocol(lambda: ESMTP(delivery=_Sink(self.mails)))
+
+        def protocol() -> ESMTP:
+            made = ESMTP()
+            made.delivery = _Sink(self.mails)
+            return made
+
+        factory = SMTPFactory.forProtocol(protocol)
         port = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         number: int = port.getHost().port

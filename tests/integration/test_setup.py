@@ -177,14 +177,15 @@ class InterruptionTests(SetupCase):
         await self.fails("--email", "node@example.com", "--no-boot", status=os.EX_TEMPFAIL)
         before = {name: (self.directory / name).read_bytes() for name in self.there()}
         self.assertEqual(sorted(before), ["ca.pem", "cert.key", "peers.db"])
-        self.registry.process.signalProcess("STOP")
+        self.registry.send(signal.SIGSTOP)
+        self.addCleanup(self.registry.send, signal.SIGCONT)
         for number, status in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
             command = self.begin("--token", "t")
             await eventually(partial(connected, command.process.pid), "the connection")
             await command.stop(number)
             self.assertEqual(command.status, status, command.output)
             self.assertNotIn("Traceback", command.output)
-        self.registry.process.signalProcess("CONT")
+        self.registry.send(signal.SIGCONT)
         self.assertEqual({name: (self.directory / name).read_bytes() for name in self.there()}, before)
         await self.joins("--token", await self.token(), "--no-boot")
         self.assertEqual((self.directory / "cert.key").read_bytes(), before["cert.key"])

@@ -46,20 +46,26 @@ def main(argv: list[str] | None = None) -> NoReturn:
     run = import_module(f"vifibnet.cli.{args.command}").run
 
     async def guarded(reactor: Any) -> None:
-        command = Deferred.fromCoroutine(run(reactor, args))
+        running = Deferred.fromCoroutine(run(reactor, args))
+        interrupted = False
 
         def interrupt() -> Deferred[int]:
-            command.cancel()
-            return command.addErrback(lambda _: 1)
+            nonlocal interrupted
+            interrupted = not running.called
+            running.cancel()
+            return running.addErrback(lambda _: 1)
 
         # react alone would forget a command that Ctrl-C interrupts, and exit 0; cancelled, it cleans up.
         reactor.addSystemEventTrigger("before", "shutdown", interrupt)
         try:
-            status = await command
+            status = await running
         except VifibnetError as error:
-            print(f"vifibnet {args.command}: {error}", file=sys.stderr)
             status = 1
+            if not interrupted:
+                print(f"vifibnet {args.command}: {error}", file=sys.stderr)
         except (CancelledError, KeyboardInterrupt):
+            status = INTERRUPTED
+        if interrupted:
             status = INTERRUPTED
         if status:
             raise SystemExit(status)

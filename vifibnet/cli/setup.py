@@ -16,9 +16,6 @@ from vifibnet.pki.certificates import normal_fingerprint
 from vifibnet.pki.requests import KEY_TYPES
 from vifibnet.wire.endpoints import is_host
 
-DIRECTORY = "/var/lib/vifibnet"
-"""Where the node looks for its state unless told otherwise (the manual's default of --state)."""
-
 
 class NotAnswered(VifibnetError):
     """There was no answer: run the same command again to go on from here."""
@@ -29,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--server", required=True, metavar="ADDRESS", help="address of the machine running the registry")
     add("--port", required=True, type=port_number, help="port to connect to on that machine")
-    add("-d", "--dir", default=DIRECTORY, metavar="DIRECTORY",
+    add("-d", "--dir", default=".", metavar="DIRECTORY",
         help="where to store ca.pem, peers.db, cert.key, cert.crt, dh2048.pem and vifibnet.conf;"
-             " default: %(default)s")  # fmt: skip
+             " default: the current directory")  # fmt: skip
     add("-r", "--req", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="an attribute for the certificate's subject, e.g. O 'My club'; can be repeated")  # fmt: skip
     add("--ca-only", action="store_true", help="stop after downloading the CA")

@@ -23,6 +23,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 from vifibnet.errors import (
     BadAddress,
     BadInput,
+    NoPeerYet,
     NotOurRegistry,
     RegistryUnreachable,
     UnknownToken,
@@ -119,6 +120,7 @@ class Enroller:
         """
         wanted = self._wanted
         check_directory(self.directory)
+        key_there = self.key_file.exists()
         key = None if wanted.ca_only or wanted.db_only else self._key()
         request = self._request(key) if key and not self.certificate_file.exists() else None
         ca, registry = await self._ca()
@@ -127,13 +129,16 @@ class Enroller:
         await self._peers(ca, registry)
         if key is None:
             return
-        self._write(self.key_file, key_pem(key), "written", mode=0o600)
+        if key_there:
+            self._say(self.key_file, KEPT)
+        else:
+            self._write(self.key_file, key_pem(key), mode=0o600)
         if request is None:
             self._say(self.certificate_file, KEPT)
         else:
             await self._certificate(ca, registry, key, request)
-        self._write(self.dh_file, ffdhe2048_pem(), "written")
-        self._write(self.config_file, self.config().encode(), "written")
+        self._write_missing(self.dh_file, ffdhe2048_pem())
+        self._write_missing(self.config_file, self.config().encode())
         start = shlex.quote(f"@{self.config_file}")
         self._dialogue.say(f"Everything is there; start the node with: twistd vifibnet-node {start}")
 
@@ -155,23 +160,23 @@ class Enroller:
         tls = client_options(ca, None)
         registry = XMLRPCRegistry(self._reactor, self._endpoint, tls, self._where)
         await self._check_registry(ca, registry)
-        if there:
-            self._say(self.ca_file, KEPT)
-            return ca, registry
         self._dialogue.say(f"The network is {ca.network}, the SHA-256 fingerprint of its CA:")
         self._dialogue.say(f"  {fingerprint(ca.certificate)}")
-        if self._dialogue.terminal and self._wanted.fingerprint is None:
+        if not there and self._dialogue.terminal and self._wanted.fingerprint is None:
             self._confirm()
         make_directory(self.directory)
-        self._write(self.ca_file, ca.pem, "written")
+        self._write_missing(self.ca_file, ca.pem)
         return ca, registry
 
     def _check_fingerprint(self, ca: CA) -> None:
         found, wanted = fingerprint(ca.certificate), self._wanted.fingerprint
-        if wanted not in (None, found):
-            raise NotOurRegistry(
-                where=self._where, problem=f"its CA has the fingerprint {found}, not the one in --fingerprint"
-            )
+        if wanted in (None, found):
+            return
+        if self.ca_file.exists():
+            problem = f"its fingerprint is {found}, not the one in --fingerprint"
+            raise BadInput(f"file {self.ca_file}", problem, "give the right one or move this file away")
+        problem = f"its CA has the fingerprint {found}, not the one in --fingerprint"
+        raise NotOurRegistry(where=self._where, problem=problem)
 
     async def _check_registry(self, ca: CA, registry: XMLRPCRegistry) -> None:
         """Who dialled an address wants to know that it is the registry of this very CA."""
@@ -199,17 +204,26 @@ class Enroller:
     async def _peers(self, ca: CA, registry: XMLRPCRegistry) -> None:
         """The peer database, with one peer to begin with unless there are some or none is wanted."""
         there = self.peers_file.exists()
-        if there:
-            with closing(PeerStore.open(self.peers_file, ca.network)) as store:
-                if len(store) or not self._wanted.boot:
-                    return self._say(self.peers_file, KEPT)
-        peer = await registry.bootstrap() if self._wanted.boot else None
+        peer = None
+        if self._wanted.boot and not (there and self._knows_peers(ca)):
+            try:
+                peer = await registry.bootstrap()
+            except NoPeerYet:
+                # Who made an empty one before with --no-boot need not say so in every further run.
+                if not there:
+                    raise
+        if there and peer is None:
+            return self._say(self.peers_file, KEPT)
         make = PeerStore.open if there else PeerStore.create
         with closing(make(self.peers_file, ca.network)) as store:
             if peer is not None:
                 store.update([peer], self._reactor.seconds())
         named = f"first peer {peer[0]} at {format_endpoints(peer[1])}" if peer else "without a peer"
         return self._say(self.peers_file, f"written, {named}")
+
+    def _knows_peers(self, ca: CA) -> bool:
+        with closing(PeerStore.open(self.peers_file, ca.network)) as store:
+            return len(store) > 0
 
     # -- cert.key, cert.crt -------------------------------------------------------------------------------
 
@@ -305,12 +319,16 @@ class Enroller:
             remedy = "move it away to get a new one"
             check_certificate(certificate, key, ca, self._now, f"file {self.certificate_file}", remedy)
 
-    def _write(self, file: Path, data: bytes, said: str, mode: int = 0o644) -> None:
+    def _write(self, file: Path, data: bytes, said: str = "written", mode: int = 0o644) -> None:
+        """Write what must not be there: BadInput if it is, for somebody else was here meanwhile."""
+        write_atomically(file, data, mode)
+        self._say(file, said)
+
+    def _write_missing(self, file: Path, data: bytes) -> None:
         if file.exists():
             self._say(file, KEPT)
         else:
-            write_atomically(file, data, mode)
-            self._say(file, said)
+            self._write(file, data)
 
     def _say(self, file: Path, what: str) -> None:
         self._dialogue.say(f"{file.name}: {what}")

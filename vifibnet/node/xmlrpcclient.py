@@ -105,8 +105,10 @@ class _Answer(Protocol):
 
 
 class XMLRPCRegistry:
-    """The registry as it answers anybody. Every call raises RegistryUnreachable, NotOurRegistry or a
-    RegistryRefusal."""
+    """The registry as it answers anybody.
+
+    Every call raises RegistryUnreachable, NotOurRegistry or a RegistryRefusal; CancelledError if cancelled.
+    """
 
     def __init__(
         self,
@@ -151,7 +153,7 @@ class XMLRPCRegistry:
         body = xmlrpc.dumps(arguments, method).encode()
         try:
             exchange = Deferred.fromCoroutine(self._exchange(body))
-            answer = await exchange.addTimeout(self._timeout, self._reactor)
+            answer = await exchange.addTimeout(self._timeout, self._reactor, _too_late)
             (result,), _ = xmlrpc.loads(answer)
         except xmlrpc.Fault as fault:
             raise _refusal(fault) from None
@@ -160,6 +162,8 @@ class XMLRPCRegistry:
         except ValueError as error:
             raise self._not_ours(str(error)) from None
         except Exception as error:
+            if any(isinstance(cause, CancelledError) for cause in _causes(error)):
+                raise CancelledError from None
             raise _explain(error, self.where, self._timeout) from error
         return result
 
@@ -193,12 +197,17 @@ def _refusal(fault: xmlrpc.Fault) -> RegistryRefusal:
     return RegistryRefusal(f"The registry refused the request: {text} (code {code}).")
 
 
+def _too_late(_result: object, timeout: float) -> Failure:
+    """A timeout cancels, and what that leads to depends on how far the exchange has come."""
+    return Failure(TimeoutError(timeout))
+
+
 def _explain(error: Exception, where: str, timeout: float) -> VifibnetError:
     """What an operator can make of an error of the connection."""
     for cause in _causes(error):
         if isinstance(cause, SSL.Error):
             return NotOurRegistry(where=where, problem=_tls_problem(cause))
-        if isinstance(cause, (TimeoutError, ConnectTimeout, CancelledError)):
+        if isinstance(cause, (TimeoutError, ConnectTimeout)):
             return _unreachable(where, f"no answer within {timeout:g} seconds")
         if isinstance(cause, ConnectionRefusedError):
             return _unreachable(where, "nothing listens on that port")

@@ -107,9 +107,9 @@ class PeerStore:
                 [row for row in rows if row[1]],
             )
             self._db.execute(
-                "DELETE FROM peer WHERE bits IN"
-                " (SELECT bits FROM peer ORDER BY failures DESC, last_seen LIMIT max(0, ?))",
-                (len(self) - MAX_PEERS,),
+                "DELETE FROM peer WHERE bits IN (SELECT bits FROM peer WHERE failures >= 0"
+                " ORDER BY failures, last_seen DESC LIMIT -1 OFFSET ?)",
+                (MAX_PEERS,),
             )
 
     def candidates(self, now: float, limit: int = MAX_PEERS) -> list[KnownPeer]:

@@ -110,9 +110,12 @@ class RegistryStore:
         return pem
 
     def _allocate(self, length: int) -> Prefix:
-        """Split the longest free prefix that is short enough, and leave all parts free."""
+        """Split the longest free prefix that is short enough, and leave all parts free.
+
+        So there is never more than one free prefix of a length.
+        """
         row = self._db.execute(
-            "SELECT bits FROM prefix WHERE serial IS NULL AND length(bits) <= ?"
+            "SELECT bits FROM prefix INDEXED BY prefix_free WHERE serial IS NULL AND length(bits) <= ?"
             " ORDER BY length(bits) DESC, bits LIMIT 1",
             (length,),
         ).fetchone()

@@ -41,9 +41,9 @@ class OptionTests(SynchronousTestCase):
         self.assertEqual((wanted.ca_only, wanted.db_only, wanted.boot), (True, True, False))
 
     def test_defaults(self) -> None:
-        """Files go where the node looks for its state; everything is made; a peer is asked for."""
+        """Files go to the current directory; everything is made; a peer is asked for."""
         wanted = parse()
-        self.assertEqual(wanted.directory, Path("/var/lib/vifibnet"))
+        self.assertEqual(wanted.directory, Path("."))
         self.assertEqual((wanted.ca_only, wanted.db_only, wanted.boot), (False, False, True))
         self.assertEqual((wanted.key_type, wanted.attributes), ("p256", ()))
 

@@ -46,6 +46,8 @@ class FakeRegistry(XMLRPC):
     def __init__(self, authority: Authority) -> None:
         super().__init__()
         self.authority = authority
+        self.cuts = b"no method"
+        """The method upon which the connection is cut."""
         self.calls: list[tuple[str, ...]] = []
         self.answers: dict[str, Callable[..., object]] = {
             "getCa": authority.ca_pem.decode,
@@ -53,6 +55,17 @@ class FakeRegistry(XMLRPC):
             "requestCertificate": lambda token, pem: self.sign(pem),
             "getBootstrapPeer": lambda: [Prefix.parse("5/16").bits, "192.0.2.5,1194,udp"],
         }
+
+    def render_POST(self, request: Request) -> int:
+        """Answer, or cut the connection."""
+        content: Any = request.content
+        if self.cuts in content.read():
+            channel: Any = request.channel
+            channel.transport.abortConnection()
+            return NOT_DONE_YET
+        content.seek(0)
+        answer: int = super().render_POST(request)
+        return answer
 
     def sign(self, pem: str, prefix: str = "7/16") -> str:
         """A certificate as the registry gives it."""

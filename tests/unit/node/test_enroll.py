@@ -246,7 +246,13 @@ class RefusalTests(EnrollCase):
         self.registry.answers["getBootstrapPeer"] = lambda: Fault(NoPeerYet.code, "none yet")
         await self.refusal(NoPeerYet)
         self.assertEqual(self.there(), ["ca.pem"])
-        await self.enroll(boot=False)
+        await self.enroll(db_only=True, boot=False)
+        self.assertIn("peers.db: there already, used as it is", (await self.enroll()).lines)
+
+    async def test_pinned_file(self) -> None:
+        """A ca.pem that is not the one in --fingerprint."""
+        await self.enroll(ca_only=True)
+        self.assertIn("ca.pem", await self.refusal(BadInput, fingerprint=":".join(["00"] * 32)))
 
     async def test_token_by_mail(self) -> None:
         """Without a terminal the token is only requested, and the next run goes on with it."""
@@ -263,6 +269,28 @@ class RefusalTests(EnrollCase):
         await self.refusal(UnknownToken, "yes", "", "1", "2", "3", token=None)
         self.assertEqual(self.methods().count("requestCertificate"), 4)
         self.assertEqual(self.there(), ["ca.pem", "cert.key", "peers.db"])
+
+    async def test_lost_answer(self) -> None:
+        """A connection cut after the token was sent: the sentence says what that may mean for the token."""
+        self.registry.cuts = b"requestCertificate"
+        said = await self.refusal(RegistryUnreachable)
+        self.assertIn("closed the connection", said)
+        self.assertIn("request a new one", said)
+        self.registry.cuts = b"getCa"
+        self.assertNotIn("request a new one", await self.refusal(RegistryUnreachable))
+
+    async def test_somebody_else(self) -> None:
+        """A key that appears while we wait is neither overwritten nor used for a certificate."""
+        key = self.directory / "cert.key"
+
+        def meanwhile() -> object:
+            key.write_text("theirs")
+            return ["01", "192.0.2.5,1194,udp"]
+
+        self.registry.answers["getBootstrapPeer"] = meanwhile
+        self.assertIn("exists already", await self.refusal(BadInput))
+        self.assertEqual(key.read_text(), "theirs")
+        self.assertNotIn("requestCertificate", self.methods())
 
     async def test_wrong_certificates(self) -> None:
         """Whatever comes back and is not ours is not kept."""

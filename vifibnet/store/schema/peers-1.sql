@@ -17,5 +17,5 @@ CREATE TABLE peer (
 
 CREATE INDEX peer_next_try ON peer (next_try);
 
--- The least useful first.
-CREATE INDEX peer_usefulness ON peer (failures DESC, last_seen);
+-- The most useful first.
+CREATE INDEX peer_usefulness ON peer (failures, last_seen DESC);

@@ -16,7 +16,7 @@ CREATE TABLE prefix (
     CHECK ((serial IS NULL) = (certificate IS NULL))
 ) STRICT;
 
--- Makes allocation logarithmic: the longest free prefix that is short enough, lowest first.
+-- Makes allocation logarithmic: the longest free prefix that is short enough.
 CREATE INDEX prefix_free ON prefix (length(bits) DESC, bits) WHERE serial IS NULL;
 
 INSERT INTO prefix (bits) VALUES ('');

@@ -1,0 +1,26 @@
+"""What must be true of a registry database's address space at any moment."""
+
+from __future__ import annotations
+
+import sqlite3
+
+
+def prefixes(db: sqlite3.Connection, *, given: bool) -> list[str]:
+    """The prefixes that are given to nodes, or those that are free; a scan, for tests only."""
+    condition = "IS NOT NULL" if given else "IS NULL"
+    return [bits for (bits,) in db.execute(f"SELECT bits FROM prefix WHERE serial {condition} ORDER BY bits")]
+
+
+def check_space(db: sqlite3.Connection) -> None:
+    """The free space is exactly the complement of what is given, in the fewest pieces.
+
+    All prefixes together are prefix-free and fill the space, and no two free ones are equally long.
+    """
+    free, given = prefixes(db, given=False), prefixes(db, given=True)
+    in_order = sorted(free + given)
+    for one, next_one in zip(in_order, in_order[1:], strict=False):
+        assert not next_one.startswith(one), f"{next_one} lies in {one}"
+    filled = sum(1 << 120 - len(bits) for bits in in_order)
+    assert filled == 1 << 120, f"{filled / (1 << 120)} of the space is accounted for"
+    lengths = [len(bits) for bits in free]
+    assert len(lengths) == len(set(lengths)), f"{free} are more pieces than needed"
