@@ -10,7 +10,7 @@ from vifibnet.lab.drawing import draw
 from vifibnet.lab.graph import spare_edges, spare_names
 from vifibnet.lab.network import Lab, Pair
 from vifibnet.lab.probe import Outage, Watch
-from vifibnet.lab.report import LabReport
+from vifibnet.lab.report import LabReport, NodeReport
 from vifibnet.lab.screen import Screen
 from vifibnet.lab.settings import LabSettings
 from vifibnet.lab.table import node_table
@@ -77,15 +77,23 @@ class Demo:
 
     async def settled(self, lab: Lab) -> LabReport:
         """Give the nodes a moment to open the tunnels that they want, and say how they are then."""
-        deadline = self.reactor.seconds() + 5 + 4 * self.settings.hello
+        deadline = self.reactor.seconds() + 3 + 2 * self.settings.hello
         while True:
             report = await lab.reports(True)
-            wanted = min(self.settings.connection_count, self.settings.nodes // 2)
-            busy = [node for node in report.nodes if node.opening or len(node.tunnels) < wanted]
-            if not busy or self.reactor.seconds() > deadline:
+            if self.reactor.seconds() > deadline or not any(self.busy(report, node) for node in report.nodes):
                 return report
             self.screen.progress("waiting for the nodes to open their tunnels")
-            await sleep(self.reactor, 0.2)
+            await sleep(self.reactor, 0.1)
+
+    def busy(self, report: LabReport, node: NodeReport) -> bool:
+        """Whether a node is going to open another tunnel to somebody who is there."""
+        strangers = {
+            other.name
+            for other in report.nodes
+            if other.running and other != node and frozenset((node.name, other.name)) not in report.edges
+        }
+        free = len(node.tunnels) < self.settings.connection_count
+        return node.running and bool(strangers) and (free or not strangers.isdisjoint(node.opening))
 
     async def cut_and_heal(self, lab: Lab, report: LabReport) -> Pair:
         """Cut the underlay between two nodes with a tunnel while one pings the other; heal it."""

@@ -112,9 +112,14 @@ def node_report(host: Host, names: Mapping[str, str], status: Mapping[str, Any] 
             for neighbour in status["neighbours"]
             if neighbour["cost"] < UNREACHABLE
         ),
-        routes=in_order({route["prefix"] for route in status["routes"] if route["installed"]}),
+        routes=in_order({route["prefix"] for route in status["routes"] if leads_somewhere(route)}),
         seconds_to_all=host.seconds_to_all,
     )
+
+
+def leads_somewhere(route: Mapping[str, Any]) -> bool:
+    """Whether packets take this route; babeld keeps one to whom it has lost, which refuses them."""
+    return bool(route["installed"]) and int(route["metric"]) < UNREACHABLE
 
 
 def _neighbour(

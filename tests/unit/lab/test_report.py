@@ -55,7 +55,12 @@ STATUS: dict[str, Any] = {
         {"address": "fe80::9", "interface": "vifs0", "cost": 96},
         {"address": "fe80::10", "interface": "vifs0", "cost": 65535},
     ],
-    "routes": [route("7", "vifc0", 96), route("8", "vifs0", 96), route("7", "vifs0", 192, "fe80::9")],
+    "routes": [
+        route("7", "vifc0", 96),
+        route("8", "vifs0", 96),
+        route("7", "vifs0", 192, "fe80::9"),
+        route("9", "vifc0", 65535),
+    ],
     "registry": {"connected": True, "seen": "192.0.2.2"},
     "peers_known": 5,
 }  # fmt: skip
