@@ -51,7 +51,7 @@ class Nudge:
         hello: float,
         neighbours: Callable[[], Iterable[Neighbour]],
         subnets: Callable[[], Sequence[IPv6Network]],
-        send: Callable[[Neighbour, bytes], None] = send,
+        send: Callable[[Neighbour, bytes], None],
     ) -> None:
         """``hello`` is babel's hello interval in seconds; ``neighbours`` tells those there are now, and
         ``subnets`` what is worth asking for, the most important first."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from vifibnet.interfaces import IKernel
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node.babeld import Babeld, BabeldSettings
+from vifibnet.node import nudge
+from vifibnet.node.babeld import Babeld, BabeldSettings, Neighbour
 from vifibnet.node.config import NodeConfig
 from vifibnet.node.kernel import Kernel
 from vifibnet.node.lock import Lock
@@ -63,6 +64,10 @@ class Parts:
             verbose=config.verbose,
         )
         return Babeld(self._reactor, self._rng, settings, on_change, before)
+
+    def send_to(self, neighbour: Neighbour, packet: bytes) -> None:
+        """Send a Babel packet to a neighbour of our babeld."""
+        nudge.send(neighbour, packet)
 
     def servers(self, on_change: Callable[[], None]) -> dict[str, OpenVPNServer]:
         """The openvpn servers by their taps."""

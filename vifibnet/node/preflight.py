@@ -95,8 +95,18 @@ def check_directory(option: str, path: Path) -> None:
     if not path.is_dir():
         problem = "is no directory" if path.exists() else "does not exist"
         raise BadInput(f"{option} {path}", problem, "give a directory that exists (mkdir makes one)")
-    if not os.access(path, os.W_OK | os.X_OK):
+    if not _can_write(path):
         raise BadInput(f"{option} {path}", "cannot be written to", "give a directory where you may write")
+
+
+def _can_write(path: Path) -> bool:
+    """Whether a file can be made there, tried with one that never gets a name."""
+    try:
+        os.close(os.open(path, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC))
+    except OSError as error:
+        unsupported = error.errno in (errno.EOPNOTSUPP, errno.EISDIR)
+        return unsupported and os.access(path, os.W_OK | os.X_OK)
+    return True
 
 
 def check_dh(path: Path | None) -> None:

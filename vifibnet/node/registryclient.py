@@ -10,8 +10,9 @@ from twisted.application.internet import ClientService, backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectError, ConnectionClosed
-from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.protocols.amp import AMP, AmpError, Command
 from zope.interface import implementer
@@ -58,15 +59,15 @@ class RegistryClient(Service):
         self._on_connected = on_connected
         self._on_seen = on_seen
         self._problem = "no connection yet"
+        backoff = backoffPolicy(FIRST_DELAY, LONGEST_DELAY, 1.5, lambda: rng.random() * FIRST_DELAY)
+        factory = Factory.forProtocol(lambda: _Connection(self._made, self._lost))
+        factory.noisy = False
+        # For the ClientService every connection is a success, also one on which we are turned away.
+        self._turned_away = 0
         self._client = ClientService(
-            endpoint,
-            Factory.forProtocol(_Connection),
-            retryPolicy=backoffPolicy(
-                FIRST_DELAY, LONGEST_DELAY, factor=1.5, jitter=lambda: rng.random() * FIRST_DELAY
-            ),
-            clock=reactor,
-            prepareConnection=self._prepare,
+            endpoint, factory, lambda attempt: backoff(max(attempt, self._turned_away)), clock=reactor
         )
+        self._connection: _Connection | None = None
 
     def startService(self) -> None:
         """Connect, now and whenever the connection is lost."""
@@ -77,6 +78,9 @@ class RegistryClient(Service):
         """Hang up; fires when the connection is closed."""
         super().stopService()
         stopped = self._client.stopService()
+        # A polite goodbye waits for the other side's, which may be gone.
+        if self._connection is not None:
+            self._connection.abort()
         return cast("Deferred[Any]", stopped)
 
     # -- the calls ----------------------------------------------------------------------------------
@@ -100,13 +104,19 @@ class RegistryClient(Service):
     async def _call(self, command: type[Command], **arguments: object) -> dict[str, Any]:
         """Call on the present connection, or on the one that is about to be made."""
         connection: _Connection | None = None
+        # Whoever calls may have been told something by the ClientService, which bears no call from inside.
+        await deferLater(self._reactor, 0)
         # Waiters hear of the first failure to connect instead of waiting for better times.
         waiting = self._client.whenConnected(failAfterFailures=1)
         try:
             connection = cast(_Connection, await waiting.addTimeout(CALL_TIMEOUT, self._reactor))
             return await self._ask(connection, command, **arguments)
-        except (RegistryRefusal, CancelledError):
+        except RegistryRefusal:
             raise
+        except CancelledError:
+            if self.running:
+                raise
+            raise RegistryUnreachable(where=self._where, problem="this node stops") from None
         except Exception as error:
             if connection is not None:
                 connection.abort()
@@ -123,29 +133,29 @@ class RegistryClient(Service):
 
     # -- the connection -----------------------------------------------------------------------------
 
-    def _prepare(self, connection: IProtocol) -> Deferred[Any]:
-        """Make one call before others may use the connection: only an answer shows that we are welcome."""
-        return Deferred.fromCoroutine(self._try(cast(_Connection, connection)))
+    def _made(self, connection: _Connection) -> None:
+        self._connection = connection
+        Deferred.fromCoroutine(self._greet(connection))
 
-    async def _try(self, connection: _Connection) -> None:
-        connection.on_lost = self._lost
+    async def _greet(self, connection: _Connection) -> None:
+        """Make one call at once: only an answer shows that we are welcome."""
         try:
             await self._ask(connection, GetPeers, count=1)
+            self._turned_away = 0
+            return
         except Exception as error:
             problem = _words(error)
-            if problem != self._problem:
-                self._problem = problem
-                self.log.warn(
-                    "the registry at {where} turns us away: {problem}", where=self._where, problem=problem
-                )
-            connection.abort()
-            raise
+        self._turned_away += 1
+        say = self.log.debug if problem == self._problem else self.log.warn
+        self._problem = problem
+        say("the registry at {where} turns us away: {problem}", where=self._where, problem=problem)
+        connection.abort()
 
     def _answered(self, connection: _Connection, seen: str) -> None:
         changed, self.seen = seen != self.seen, seen
         if changed:
             self._on_seen()
-        if not self.connected and connection.alive:
+        if not self.connected and connection is self._connection:
             self.connected = True
             self._problem = ""
             self.log.info(
@@ -153,7 +163,10 @@ class RegistryClient(Service):
             )
             self._on_connected()
 
-    def _lost(self) -> None:
+    def _lost(self, connection: _Connection) -> None:
+        if connection is not self._connection:
+            return
+        self._connection = None
         if self.connected:
             self.connected = False
             self.log.info("the connection to the registry at {where} is lost", where=self._where)
@@ -162,18 +175,26 @@ class RegistryClient(Service):
 class _Connection(AMP):
     """One AMP connection; it makes calls and takes none."""
 
-    alive = True
-    on_lost: Callable[[], None] = staticmethod(lambda: None)
+    def __init__(
+        self, on_made: Callable[[_Connection], None], on_lost: Callable[[_Connection], None]
+    ) -> None:
+        super().__init__()
+        self._on_made = on_made
+        self._on_lost = on_lost
+
+    def connectionMade(self) -> None:
+        """Tell the one who uses it."""
+        super().connectionMade()
+        self._on_made(self)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """Tell the one who used it, before the calls under way fail."""
+        self._on_lost(self)
+        super().connectionLost(reason)
 
     def abort(self) -> None:
         """Close it without waiting for the other side."""
         cast(Any, self.transport).abortConnection()
-
-    def connectionLost(self, reason: Any = None) -> None:
-        """Tell the one who uses it."""
-        self.alive = False
-        super().connectionLost(reason)
-        self.on_lost()
 
 
 def _peer(answer: dict[str, Any]) -> tuple[Prefix, tuple[Endpoint, ...]] | None:

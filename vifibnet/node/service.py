@@ -10,7 +10,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    TimeoutError,
+    maybeDeferred,
+    succeed,
+)
 from twisted.internet.task import deferLater
 from twisted.logger import (
     FilteringLogObserver,
@@ -101,7 +108,9 @@ class NodeService(Service):
         )  # fmt: skip
         self._kernel = parts.kernel()
         self._babeld = parts.babeld(self._babel_changed, self._kernel.flush_routes)
-        self._nudge = Nudge(reactor, config.hello, lambda: self._babeld.neighbours, self._subnets)
+        self._nudge = Nudge(
+            reactor, config.hello, lambda: self._babeld.neighbours, self._subnets, parts.send_to
+        )
         self._tunnels = Tunnels(
             reactor,
             rng,
@@ -222,10 +231,15 @@ class NodeService(Service):
 
     async def _bounded(self, seconds: float, what: str, done: Deferred[Any]) -> None:
         """Wait for it, but not too long; what fails or hangs does not keep the rest from stopping."""
+        began = self._reactor.seconds()
         try:
             await done.addTimeout(seconds, self._reactor)
+        except (CancelledError, TimeoutError):
+            pass
         except Exception:
-            self.log.failure("{what} could not be stopped in time", what=what)
+            self.log.failure("{what} could not be stopped", what=what)
+        if self._reactor.seconds() - began >= seconds:
+            self.log.warn("{what} did not stop within {seconds} s", what=what, seconds=seconds)
 
     # -- who hears of what ------------------------------------------------------------------------------
 
