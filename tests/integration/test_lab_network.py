@@ -177,6 +177,11 @@ class VariantTests(LabCase):
         await self.all_reached(lab)
         self.assertNotIn("192.0.2.", (await run(reactor, lab.inside("h1", ["ip", "address"]))).output)
 
+    async def route(self, lab: Lab, name: str, other: str) -> str:
+        """The route from one host to another's subnet."""
+        command = ["ip", "-6", "route", "show", lab.host(other).subnet]
+        return (await run(reactor, lab.inside(name, command))).output
+
     @staticmethod
     def no_tunnel(other: str, node: NodeReport) -> bool:
         """Whether there is none between two nodes, nor one about to be."""
@@ -187,11 +192,12 @@ class VariantTests(LabCase):
         lab = await self.up(nodes=3, lan=(1, 2), connection_count=3)
         await self.all_reached(lab)
         for name, other in (("h1", "h2"), ("h2", "h1")):
-            node = await self.eventually(lab, name, lambda node: len(node.neighbours) > 1)
-            self.assertEqual(await lab.way(name, other), [name, other])
-            routes = (await run(reactor, lab.inside(name, ["ip", "-6", "route"]))).output
-            self.assertIn(f"{lab.host(other).subnet} via fe80:", routes)
-            on_lan = [line for line in routes.splitlines() if line.startswith(lab.host(other).subnet)]
-            self.assertIn(f" dev {LAN} ", on_lan[0])
             await self.eventually(lab, name, partial(self.no_tunnel, other))
+            deadline = reactor.seconds() + 30
+            while f" dev {LAN} " not in (route := await self.route(lab, name, other)):
+                self.assertLess(reactor.seconds(), deadline, route)
+                await sleep(reactor, 0.2)
+            self.assertEqual(await lab.way(name, other), [name, other])
+            node = await self.eventually(lab, name, lambda node: len(node.neighbours) > 1)
             self.assertIn("h0", (*node.tunnels, *node.served))
+            self.assertTrue(self.no_tunnel(other, node), node)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 
 from vifibnet.errors import BadInput
 from vifibnet.lab.children import Reactor
@@ -147,20 +147,12 @@ async def _up(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int
             staying = True
             return 0
         screen.say(f"The network {wanted.name} stays until Ctrl-C. Try: vifibnet lab exec h1 -- ip -6 route")
-        await _for_ever()
+        await Deferred[None]()
     finally:
         if not staying:
             screen.progress("going down")
             await lab.down()
     return 0
-
-
-async def _for_ever() -> None:
-    """Wait until cancelled, which is how a lab that stays is meant to end."""
-    try:
-        await Deferred[None]()
-    except CancelledError:
-        return
 
 
 async def _demo(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
