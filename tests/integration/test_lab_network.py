@@ -197,6 +197,7 @@ class VariantTests(LabCase):
             while f" dev {LAN} " not in (route := await self.route(lab, name, other)):
                 self.assertLess(reactor.seconds(), deadline, route)
                 await sleep(reactor, 0.2)
+            await self.all_reached(lab)
             self.assertEqual(await lab.way(name, other), [name, other])
             node = await self.eventually(lab, name, lambda node: len(node.neighbours) > 1)
             self.assertIn("h0", (*node.tunnels, *node.served))
