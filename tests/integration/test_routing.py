@@ -46,7 +46,12 @@ class Node:
         )
         settings = replace(settings, **more)
         self.babeld = Babeld(
-            self.reactor, random.Random(value), settings, self.changed, before=self.kernel.flush_routes
+            self.reactor,
+            random.Random(value),
+            settings,
+            self.changed,
+            before=self.kernel.flush_routes,
+            announce=self.kernel.announce,
         )
         test.addCleanup(self.babeld.stopService)
 

@@ -28,6 +28,9 @@ from vifibnet.node.taps import is_ours
 BABEL = "42"
 """The protocol number that babeld's routes carry in the kernel."""
 
+ANNOUNCED = ("static", "243")
+"""The protocols that our subnet's route carries in turn; the second is nobody's."""
+
 LAST_RESORT = 2**32 - 1
 """The metric of the route that keeps the network's traffic off the default route."""
 
@@ -54,6 +57,8 @@ class Kernel:
         self._reactor = reactor
         self._pid_file = state / "babeld.pid"
         self._record = _Record(state / "kernel.json")
+        self._subnet: IPv6Network | None = None
+        self._announced = 0
 
     async def clean(self) -> None:
         """Remove whatever an earlier run left: our taps, our routes, our babeld. Raises CommandFailed."""
@@ -101,14 +106,15 @@ class Kernel:
         if str(address) not in (known["local"] for known in link["addr_info"] if "local" in known):
             self._record.add([f"address delete {address}/128 dev {interface}"])
         reject = f"route {{}} unreachable {network} dev lo proto static metric {LAST_RESORT}"
-        reject_own = f"route {{}} unreachable {subnet} dev lo proto static"
+        reject_own = f"route {{}} unreachable {subnet} dev lo"
         self._record.add([reject.format("delete"), reject_own.format("delete")])
+        self._subnet = subnet
         await self._batch(
             [
                 f"link set {interface} up",
                 f"address replace {address}/128 dev {interface} nodad",
                 reject.format("replace"),
-                reject_own.format("replace"),
+                f"{reject_own.format('replace')} proto {ANNOUNCED[0]}",
             ]
         )
         self._forward()
@@ -117,6 +123,17 @@ class Kernel:
         """Remove the routes that a killed babeld left behind in our network; before every babeld."""
         if self._record.network:
             await self._ip("-6", "route", "flush", "root", self._record.network, "proto", BABEL)
+
+    async def announce(self) -> None:
+        """Have babeld send our subnet to all neighbours now, not with its next full update.
+
+        It does so when the protocol number of the route changes, and nothing else comes of that (babeld 1.12,
+        check_xroutes). Raises CommandFailed.
+        """
+        if self._subnet is not None:
+            self._announced += 1
+            proto = ANNOUNCED[self._announced % 2]
+            await self._batch([f"route replace unreachable {self._subnet} dev lo proto {proto}"])
 
     async def restore(self) -> None:
         """Take back everything that add_taps and add_subnet did. What cannot be taken back is logged."""
@@ -131,6 +148,7 @@ class Kernel:
             with suppress(CommandFailed):
                 _write(Path(path), value)
         self._record.clear()
+        self._subnet = None
 
     async def _add_dummy(self, name: str) -> None:
         """Make an interface that leads nowhere. Raises CommandFailed."""

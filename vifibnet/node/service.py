@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from vifibnet.node.portmap.mapper import PortMapper
 
 DEBUG_FROM = 3
-"""The ``--verbose`` from which our own log has debug messages."""
+"""The ``--verbose`` from which our own log has debug messages, and those of the libraries."""
 
 MAP_AFTER = 2.0
 """Seconds from the first tunnels to the search for a gateway."""
@@ -134,7 +134,7 @@ class NodeService(Service):
                 interval=config.peers_db_refresh,
                 wanted=config.connection_count,
                 endpoints=self._endpoints,
-                on_peers=self._tunnels.decide,
+                on_peers=self._tunnels.peers_changed,
             )
         self._status = StatusServer(reactor, config.state / "status.sock", self.status)
 
@@ -339,10 +339,12 @@ class NodeService(Service):
     def _open_log(self) -> None:
         """Also write to ``LOG/vifibnet-node.log``, whatever twistd itself logs to."""
         self._log_file = (self._config.log / "vifibnet-node.log").open("a", encoding="utf-8", buffering=1)
-        level = LogLevel.debug if self._config.verbose >= DEBUG_FROM else LogLevel.info
+        verbose = self._config.verbose >= DEBUG_FROM
+        # What the libraries tell of their sockets and factories is worth nothing to an operator.
+        predicate = LogLevelFilterPredicate(LogLevel.info if verbose else LogLevel.warn)
+        predicate.setLogLevelForNamespace("vifibnet", LogLevel.debug if verbose else LogLevel.info)
         self._observer = FilteringLogObserver(
-            textFileLogObserver(self._log_file, timeFormat="%Y-%m-%dT%H:%M:%S.%f%z"),
-            [LogLevelFilterPredicate(defaultLogLevel=level)],
+            textFileLogObserver(self._log_file, timeFormat="%Y-%m-%dT%H:%M:%S.%f%z"), [predicate]
         )
         globalLogPublisher.addObserver(self._observer)
 

@@ -108,6 +108,8 @@ class Tunnels(Service):
         self._taps = client_taps(config.connection_count)
         self._links: dict[str, _Link] = {}
         self._died = 0
+        # Reading a thousand peers takes some time; None: to be read again.
+        self._known: list[KnownPeer] | None = None
         # Waits of an earlier run are void: whoever starts a node again wants it to try.
         self._failed: dict[Prefix, int] = {}
         self._resting: dict[Prefix, float] = {}
@@ -134,6 +136,11 @@ class Tunnels(Service):
             if call is not None and call.active():
                 call.cancel()
         return DeferredList([self._stop(link) for link in list(self._links.values())])
+
+    def peers_changed(self) -> None:
+        """There are other peers in the database: decide now."""
+        self._known = None
+        self.decide()
 
     def repair(self) -> None:
         """Decide again soon: something has changed. Several changes at once make one decision."""
@@ -182,13 +189,15 @@ class Tunnels(Service):
 
     def _situation(self, around: Surroundings, refresh: bool) -> Situation:
         now = self._reactor.seconds()
+        if self._known is None:
+            self._known = self._store.candidates(math.inf)
         return Situation(
             own=self._own,
             now=now,
             tunnels=self._tunnels(around),
             served=around.served,
             lan=around.lan,
-            peers=tuple(self._peer(known, now) for known in self._store.candidates(math.inf)),
+            peers=tuple(self._peer(known, now) for known in self._known),
             free_taps=tuple(tap for tap in self._taps if tap not in self._links),
             connection_count=self._config.connection_count,
             refresh_rate=self._config.refresh_rate,
@@ -274,6 +283,7 @@ class Tunnels(Service):
         if link.client.up and link.up_at is None:
             link.up_at = self._reactor.seconds()
             self._store.succeeded(link.peer, link.up_at)
+            self._known = None
             self.log.info("the tunnel to {peer} is up over {tap}", peer=str(link.peer), tap=link.tap)
 
     def _ended(self, reason: str, link: _Link) -> None:
@@ -295,6 +305,7 @@ class Tunnels(Service):
         longest = ISOLATED_RETRY if self._isolated(self._observe()) else LAST_RETRY
         self._failed[link.peer] = failures
         self._store.failed(link.peer, next_try(failures, now, self._rng, longest))
+        self._known = None
         say = self.log.info if link.up_at is not None or failures == 1 else self.log.debug
         say(
             "the tunnel to {peer} over {tap} {what}: {reason}",

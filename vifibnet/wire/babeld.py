@@ -12,8 +12,9 @@ from vifibnet.model.addresses import Network, Prefix
 INFINITY = 65535
 """A cost or metric that means unreachable (RFC 8966)."""
 
-UPDATES = (2.0, 600.0)
-"""Seconds between two full dumps of the routes, at least and at most: they are for lost packets only."""
+UPDATES = (2.0, 20.0)
+"""Seconds between two full dumps of the routes, at least and at most; four hellos in between. A new neighbour
+waits that long for what we know of others, and all of it costs some 30 bytes a route each time."""
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class TunnelsTests(SynchronousTestCase):
         self.assertEqual(self.clients, [])
         self.assertEqual(self.isolated, 1)
         self.know(1)
-        self.tunnels.decide()
+        self.tunnels.peers_changed()
         self.assertEqual([client.peer for client in self.running()], [node(1)])
 
     def test_one_up(self) -> None:
@@ -201,7 +201,7 @@ class TunnelsTests(SynchronousTestCase):
         self.clock.advance(0.3)
         self.assertEqual(self.running(), [])
         self.store.update([(node(1), (endpoint(99),))], self.clock.seconds())
-        self.tunnels.decide()
+        self.tunnels.peers_changed()
         self.assertEqual(self.running()[0].endpoints, (endpoint(99),))
 
     def test_those_not_named_for_long_come_last(self) -> None:
@@ -293,6 +293,7 @@ class TunnelsTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
         self.around = Surroundings()
         self.know(2)
+        self.tunnels.peers_changed()
         self.pass_time(REFRESH, 1.0)
         self.assertEqual({client.peer for client in self.running()}, {node(1), node(2)})
 

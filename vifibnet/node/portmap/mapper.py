@@ -172,6 +172,7 @@ class PortMapper:
     async def _renew(self, mapping: _Mapping) -> None:
         """Ask for the mapping; find the gateway anew when it fails."""
         mapping.due = self._later(self._lease / RENEWALS)
+        problem = "there is no gateway that maps ports"
         for _ in range(2):
             gateway = await self._find_gateway()
             if gateway is None:
@@ -184,13 +185,14 @@ class PortMapper:
                 self._lose(mapping, f"{gateway.name}, port {mapping.port}/{mapping.transport}: {refusal}")
                 return
             except GatewayTrouble as trouble:
-                log.info("{trouble}", trouble=trouble)
+                log.debug("{trouble}", trouble=trouble)
+                problem = str(trouble)
                 self._gateway = None
         if self._gateway is None:
             self._search_later()
         mapping.due = self._search_after
         if self._clock.seconds() >= mapping.expires:
-            self._lose(mapping, "there is no gateway that maps ports")
+            self._lose(mapping, problem)
         else:
             mapping.due = min(mapping.due, mapping.expires)
 
@@ -269,7 +271,11 @@ class PortMapper:
 
 
 async def find_gateway(reactor: IReactor) -> IGateway | None:
-    """A gateway by UPnP, or else by NAT-PMP; both are asked at once, so that none costs no more than one."""
+    """A gateway by UPnP, or else by NAT-PMP; both are asked at once, so that none costs no more than one.
+
+    What a router refuses by the one is not asked for by the other: it would refuse again, and miniupnpd
+    2.3.1 takes a whole processor from then on.
+    """
     router = natpmp.default_gateway()
     second = Deferred.fromCoroutine(natpmp.find(reactor, router))
     second.addErrback(lambda failure: failure.trap(CancelledError) and None)

@@ -31,10 +31,10 @@ def port_number(port: IListeningPort) -> int:
     return address.port
 
 
-def listen(case: TestCase, factory: Factory[Any]) -> IListeningPort:
+def listen(case: TestCase, factory: Factory[Any], host: str = "127.0.0.1") -> IListeningPort:
     """Serve on loopback until the test ends."""
     factory.noisy = False
-    port = reactor.listenTCP(0, factory, 5, "127.0.0.1")  # type: ignore[arg-type]
+    port = reactor.listenTCP(0, factory, 5, host)  # type: ignore[arg-type]
     case.addCleanup(port.stopListening)
     return port
 

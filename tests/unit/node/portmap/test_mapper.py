@@ -200,6 +200,7 @@ class RenewalTests(_MapperTest):
         self.assertGreaterEqual(min(gaps), LEASE / 3 * 0.8)
         self.assertGreater(len({round(gap) for gap in gaps}), 3)
         self.assertEqual(self.changes, [])
+        self.assertEqual(len([line for line in self.said if "outside" in line]), 1)
 
     def test_shorter_lease(self) -> None:
         """A gateway that grants less than asked is asked more often."""
@@ -250,9 +251,12 @@ class RenewalTests(_MapperTest):
         self.mapped()
         assert self.gateway is not None
         self.gateway.before = self.trouble
+        gone = self.gateway
         self.router.table.clear()
         self.gateway = FakeGateway(self.router)
-        self.advance(LEASE / 2)
+        while len(gone.calls) < 3:
+            self.advance(1)
+        self.assertEqual(self.searches, [0, self.clock.seconds()])
         self.assertEqual(self.router.table, {("udp", 1194): ME})
         self.assertEqual(self.changes, [])
 
@@ -265,7 +269,7 @@ class RenewalTests(_MapperTest):
         self.advance(LEASE - 1)
         self.assertEqual(self.changes, [])
         self.assertGreater(len(self.searches), 3)
-        self.advance(LEASE / 2)
+        self.advance(LEASE / 60 + 1)
         self.assertEqual(self.changes, [None])
         self.gateway = FakeGateway(self.router)
         self.advance(RETRY_MAX + LEASE / 60)

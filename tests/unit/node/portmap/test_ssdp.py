@@ -118,7 +118,7 @@ class UrlTests(SynchronousTestCase):
         )
 
 
-class _Responder(DatagramProtocol):
+class Responder(DatagramProtocol):
     """Answers every question with ``answers``."""
 
     noisy = False
@@ -138,9 +138,9 @@ class _Responder(DatagramProtocol):
 class SearchTests(TestCase):
     """Searching on loopback."""
 
-    def listen(self, *answers: bytes) -> tuple[_Responder, tuple[str, int]]:
+    def listen(self, *answers: bytes) -> tuple[Responder, tuple[str, int]]:
         """A responder and where it is."""
-        responder = _Responder(*answers)
+        responder = Responder(*answers)
         port = reactor.listenUDP(0, responder, "127.0.0.1", 8192)
         self.addCleanup(port.stopListening)
         return responder, ("127.0.0.1", port_number(port))

@@ -1,20 +1,22 @@
 """UPnP: what is ours around txupnp, against an imitation of a router on loopback."""
 
 from ipaddress import IPv4Address
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
+from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from tests.unit.node.portmap.contract import GatewayContract
 from tests.unit.node.portmap.fakes import OUTER, SERVICE, WANIP1, FakeIGD, FakeRouter, listen, port_number
 from tests.unit.node.portmap.test_fetch import BOMB
+from tests.unit.node.portmap.test_ssdp import Responder, answer
 from vifibnet.node.portmap import ssdp
 from vifibnet.node.portmap.gateway import GatewayTrouble, Granted, IReactor, MappingRefused, PortTaken
-from vifibnet.node.portmap.upnp import SERVICES, UPnPGateway, make_gateway
+from vifibnet.node.portmap.upnp import SERVICES, UPnPGateway, find, make_gateway
 
 reactor = cast(IReactor, global_reactor)
 ME = "127.0.0.1"
@@ -128,16 +130,16 @@ class GatewayTests(_IGDTest):
         """Whatever it answers to a call that is not an answer is trouble."""
         igd = FakeIGD(self.router)
         gateway = await self.make(igd)
-        for answer in (
+        for body in (
             b"",
             b"<a/>",
             b"no",
             BOMB,
             b'<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"/>',
         ):
-            self.patch(igd, "render_POST", lambda _, answer=answer: answer)
+            self.patch(igd, "render_POST", lambda _, body=body: body)
             for call in (gateway.external_address(), gateway.add(1194, "udp", 1194, 600)):
-                with self.assertRaises(GatewayTrouble, msg=answer):
+                with self.assertRaises(GatewayTrouble, msg=body):
                     await call
 
     async def test_no_address(self) -> None:
@@ -207,4 +209,39 @@ class DescriptionTests(_IGDTest):
         found = ssdp.Found(ME, f"http://{ME}:{port_number(port)}/root.xml", ssdp.TARGETS[0], "", "")
         started = reactor.seconds()
         self.assertIsNone(await make_gateway(reactor, found, timeout=0.2))
+        self.assertLess(reactor.seconds() - started, 2)
+
+
+class FindTests(_IGDTest):
+    """Searching: 127.0.0.1 is the multicast group here, 127.0.0.2 the default route's router."""
+
+    def serve(self, host: str, factory: Factory[Any], port: int = 0) -> int:
+        """A host that answers the search with this factory's place; the port where it is asked."""
+        web = listen(self, factory, host)
+        responder = Responder(answer(f"http://{host}:{port_number(web)}/root.xml"))
+        udp = reactor.listenUDP(port, responder, host, 8192)
+        self.addCleanup(udp.stopListening)
+        self.patch(ssdp, "GROUP", (ME, port or port_number(udp)))
+        return port or port_number(udp)
+
+    async def found_with(self, router: Factory[Any]) -> str | None:
+        """Which of two gateways is taken when this is the router's web server."""
+        port = self.serve(ME, Site(FakeIGD(self.router)))
+        self.serve("127.0.0.2", router, port)
+        gateway = await find(reactor, "127.0.0.2")
+        return gateway.name if gateway else None
+
+    async def test_router_first(self) -> None:
+        """The default route's router is preferred."""
+        self.assertEqual(await self.found_with(Site(FakeIGD(self.router))), "127.0.0.2 (UPnP)")
+
+    async def test_useless_router(self) -> None:
+        """When it is of no use, any other gateway will do."""
+        self.assertEqual(await self.found_with(Site(Resource())), "127.0.0.1 (UPnP)")
+
+    async def test_hung(self) -> None:
+        """Gateways that hang cost one time limit altogether."""
+        self.serve(ME, Factory.forProtocol(Protocol))
+        started = reactor.seconds()
+        self.assertIsNone(await find(reactor, None, timeout=0.2))
         self.assertLess(reactor.seconds() - started, 2)
