@@ -186,7 +186,7 @@ def _show(report: LabReport, as_json: bool, screen: Screen) -> None:
     if as_json:
         print(report.to_json(), flush=True)
         return
-    screen.say(*node_table(report))
+    screen.say(*node_table(report, screen.width))
     if report.cuts:
         pairs = sorted(" – ".join(sorted(pair)) for pair in report.cuts)
         screen.say("", f"The underlay is cut: {', '.join(pairs)}")

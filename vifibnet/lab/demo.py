@@ -13,7 +13,7 @@ from vifibnet.lab.probe import Outage, Watch
 from vifibnet.lab.report import LabReport, NodeReport
 from vifibnet.lab.screen import Screen
 from vifibnet.lab.settings import LabSettings
-from vifibnet.lab.table import node_table
+from vifibnet.lab.table import LEGEND, node_table
 
 INTERVAL = 0.05
 """Seconds between two pings of the one that goes on while the underlay is cut."""
@@ -34,13 +34,13 @@ class Demo:
     async def run(self) -> None:
         """Show all of it, then take the lab down. Raises VifibnetError when something did not happen."""
         began = self.reactor.seconds()
-        settings, say = self.settings, self.screen.say
-        say(
-            f"A network of {settings.nodes} nodes on this machine. Each is a network namespace with an",
-            f"openvpn server, up to {settings.connection_count} openvpn clients and a babeld; h0 has",
-            "the registry and a mail server too, and all have enrolled with them.",
-            "",
+        settings = self.settings
+        self.screen.tell(
+            f"A network of {settings.nodes} nodes on this machine, each in a network namespace of its own, with "
+            f"an openvpn server, up to {settings.connection_count} openvpn clients and a babeld. h0 also has "
+            "the registry and a mail server, where every node enrols with a token from its mail."
         )
+        self.screen.say("")
         self.screen.step("Coming up")
         lab = await Lab.up(self.reactor, settings, self.screen.progress)
         try:
@@ -50,13 +50,12 @@ class Demo:
         finally:
             self.screen.progress("going down")
             await lab.down()
-        left = lab.underlay.existing()
+        left = [*lab.underlay.existing(), *(["its directory"] if lab.home.exists() else [])]
         if left:
             raise DemoFailed(what=f"{', '.join(left)} did not go away")
-        say(
-            "",
-            f"All of this took {self.reactor.seconds() - began:.0f} s. Nothing of it is left behind.",
-            "Try it yourself: vifibnet lab up",
+        self.screen.tell(
+            f"All of this took {self.reactor.seconds() - began:.0f} s, and nothing of it is left behind. "
+            "To try it yourself: vifibnet lab up"
         )
 
     async def arrive(self, lab: Lab, began: float) -> LabReport:
@@ -66,12 +65,14 @@ class Demo:
             raise DemoFailed(what=f"{len(reach.missing)} pairs of nodes never reached each other")
         took = self.reactor.seconds() - began
         report = await self.settled(lab)
-        self.screen.say(
-            f"  Each of the {len(reach.seconds)} ordered pairs of nodes has answered a ping, also one of",
-            f"  {self.settings.mtu} bytes, {took:.1f} s after the first command.",
+        self.screen.tell(
+            f"Each of the {len(reach.seconds)} ordered pairs of nodes has answered a ping, also one of "
+            f"the full {self.settings.mtu} bytes, {took:.1f} s after the first command."
         )
-        self.screen.picture(node_table(report))
-        self.screen.say("  The tunnels:")
+        self.screen.picture(node_table(report, self.screen.width - 2))
+        self.screen.tell(LEGEND)
+        self.screen.say("")
+        self.screen.tell("The tunnels:")
         self.draw(report)
         return report
 
@@ -103,8 +104,8 @@ class Demo:
         try:
             await self.answered(watch, self.reactor.seconds(), f"{source} no longer pings {target}")
             before = watch.last_ms
-            self.screen.say(
-                f"  {source} pings {target} {1 / INTERVAL:.0f} times a second, directly: {before:.1f} ms."
+            self.screen.tell(
+                f"{source} pings {target} {1 / INTERVAL:.0f} times a second, directly: {before:.1f} ms."
             )
             await lab.cut(source, target)
             began = self.reactor.seconds()
@@ -117,11 +118,13 @@ class Demo:
         finally:
             await watch.child.stop()
         self.tell_outage(outage, way)
+        self.screen.say("")
+        self.screen.tell("The tunnels now; dotted is what was cut:")
         self.draw(await lab.reports(True), cut=(source, target))
         await lab.heal(source, target)
         self.screen.step("Healing it")
         reach = await lab.all_reached()
-        self.screen.say(f"  All {len(reach.seconds)} ordered pairs of nodes answer.")
+        self.screen.tell(f"All {len(reach.seconds)} ordered pairs of nodes answer.")
         return source, target
 
     async def choose(self, lab: Lab, report: LabReport) -> Pair:
@@ -157,10 +160,10 @@ class Demo:
 
     def tell_outage(self, outage: Outage, way: list[str]) -> None:
         """Say what the ping met."""
-        self.screen.say(
-            f"  Without an answer for {outage.seconds:.2f} s ({outage.lost} of {outage.sent} pings lost);"
-            f" hello interval {self.settings.hello:g} s.",
-            f"  Then the ping went on: {' → '.join(way)}",
+        self.screen.tell(
+            f"Then there was no answer for {outage.seconds:.2f} s ({outage.lost} of {outage.sent} pings were "
+            f"lost): at a hello interval of {self.settings.hello:g} s, babel takes three to four of them to "
+            f"notice. Then the ping went on over other nodes: {' → '.join(way)}"
         )
 
     async def kill(self, lab: Lab, cut: Pair) -> None:
@@ -176,12 +179,14 @@ class Demo:
         began = self.reactor.seconds()
         await lab.all_reached(survivors)
         await self.forgotten(lab, victim)
-        self.screen.say(
-            f"  After {self.reactor.seconds() - began:.1f} s no node had a route to {victim} any more."
+        self.screen.tell(
+            f"After {self.reactor.seconds() - began:.1f} s no node had a route to {victim} any more."
         )
         reach = await lab.all_reached(survivors)
         report = await self.settled(lab)
-        self.screen.say(f"  All {len(reach.seconds)} ordered pairs of the {len(survivors)} survivors answer:")
+        self.screen.tell(
+            f"All {len(reach.seconds)} ordered pairs of the {len(survivors)} survivors answer. Their tunnels:"
+        )
         self.draw(report, dead=victim)
 
     async def forgotten(self, lab: Lab, victim: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
@@ -42,6 +43,12 @@ class Screen:
         """Write lines that stay."""
         self.clear()
         self._write("".join(f"{line}\n" for line in lines))
+
+    def tell(self, text: str) -> None:
+        """Write a sentence or two, indented, in lines that fit."""
+        indent = "  "
+        width = min(80, self.width)
+        self.say(*textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent))
 
     def picture(self, lines: Iterable[str]) -> None:
         """Write lines that stay, with room around them."""

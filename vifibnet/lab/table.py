@@ -6,8 +6,14 @@ from collections.abc import Sequence
 
 from vifibnet.lab.report import LabReport, NodeReport
 
-HEADINGS = ("name", "address", "tunnels to", "serves", "neighbours", "routes", "seconds to all")
+HEADINGS = ("name", "address", "tunnels", "served", "neighbours", "routes", "seconds")
+LEGEND = (
+    "tunnels: whom its openvpn clients are connected to, in parentheses while they are not yet; served: who "
+    "is connected to its openvpn server; seconds: from its start until all others had answered its ping."
+)
 _NUMBERS = frozenset((4, 5, 6))
+_NAMED = 8
+"""How many peers are named in a cell at most."""
 
 
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: frozenset[int]) -> list[str]:
@@ -24,12 +30,12 @@ def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: fro
     return [line(headings), line(["─" * width for width in widths]), *map(line, rows)]
 
 
-def node_row(node: NodeReport, names: int = 6) -> tuple[str, ...]:
-    """A node's cells; of more than ``names`` tunnels only the first are named."""
+def node_row(node: NodeReport, named: int = _NAMED) -> tuple[str, ...]:
+    """A node's cells; of more than ``named`` peers only the first are."""
 
     def listed(peers: Sequence[str]) -> str:
-        more = f" +{len(peers) - names}" if len(peers) > names else ""
-        return " ".join(peers[:names]) + more or "–"
+        more = f" +{len(peers) - named}" if len(peers) > named else ""
+        return " ".join(peers[:named]) + more or "–"
 
     if not node.running:
         return (node.name, node.address, "not running", "", "", "", "")
@@ -44,6 +50,10 @@ def node_row(node: NodeReport, names: int = 6) -> tuple[str, ...]:
     )
 
 
-def node_table(report: LabReport) -> list[str]:
-    """The lines of the table; a tunnel in parentheses is not up yet."""
-    return columns(HEADINGS, [node_row(node) for node in report.nodes], _NUMBERS)
+def node_table(report: LabReport, width: int = 100) -> list[str]:
+    """The lines of the table, with as many peers named as fit into the width."""
+    for named in range(_NAMED, 0, -1):
+        table = columns(HEADINGS, [node_row(node, named) for node in report.nodes], _NUMBERS)
+        if max(map(len, table)) <= width:
+            break
+    return table

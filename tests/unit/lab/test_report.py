@@ -121,6 +121,15 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual(table[3].split(), ["h1", "2001:db8:42:5::1", "not", "running"])
         self.assertTrue(all(len(line) <= 80 for line in table))
 
+    def test_table_fits(self) -> None:
+        """Of many peers only some are named, so that the table fits; the others are counted."""
+        many = {**STATUS, "served": [{**STATUS["served"][0], "peer": f"{n}/16"} for n in range(20, 40)]}
+        report = LabReport(True, None, (node_report(HOST, NAMES, many),))
+        for width in (100, 90, 80, 72):
+            table = node_table(report, width)
+            self.assertTrue(all(len(line) <= width for line in table), table)
+        self.assertIn("20/16 +19", table[2])
+
     def test_edges(self) -> None:
         """A tunnel joins its two ends, whoever opened it."""
         report = LabReport(True, None, (node_report(HOST, NAMES, STATUS),))

@@ -61,6 +61,14 @@ class ScreenTests(SynchronousTestCase):
         screen.progress("long " * 100)
         self.assertLess(len(stream.getvalue()), screen.width + 20)
 
+    def test_tell(self) -> None:
+        """Sentences are broken into lines that fit."""
+        screen, stream, _ = self.screen(False)
+        screen.tell("word " * 50)
+        lines = stream.getvalue().splitlines()
+        self.assertGreater(len(lines), 3)
+        self.assertTrue(all(line.startswith("  word") and len(line) <= 80 for line in lines))
+
     def test_plain(self) -> None:
         """Where only ASCII can be shown, only ASCII is."""
         screen, stream, _ = self.screen(False, "ascii")
