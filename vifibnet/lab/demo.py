@@ -37,7 +37,7 @@ class Demo:
         settings = self.settings
         self.screen.tell(
             f"A network of {settings.nodes} nodes on this machine, each in a network namespace of its own, "
-            f"with an openvpn server, up to {settings.connection_count} openvpn clients and a babeld. h0 also "
+            f"with an openvpn server, up to {settings.connection_count} clients and a babeld. h0 also "
             "has the registry and a mail server, where every node enrols with a token from its mail."
         )
         self.screen.say("")
