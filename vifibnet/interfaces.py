@@ -50,6 +50,9 @@ class IKernel(Interface):
     ) -> None:
         """Own the subnet: the address on the interface, the rest of subnet and network unreachable."""
 
+    async def flush_routes() -> None:
+        """Remove the routes that a killed babeld left behind."""
+
     async def restore() -> None:
         """Take back everything that add_taps and add_subnet did."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -45,8 +46,18 @@ def main(argv: list[str] | None = None) -> NoReturn:
     args = parser.parse_args(arguments)
     run = import_module(f"vifibnet.cli.{args.command}").run
 
+    finish(f"vifibnet {args.command}", lambda reactor: run(reactor, args))
+
+
+def finish(name: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> NoReturn:
+    """Run something under the reactor and exit with the status that it returns.
+
+    An error becomes one line, headed by ``name``, and status 1. Ctrl-C cancels the work, waits until it has
+    cleaned up, and becomes status 130.
+    """
+
     async def guarded(reactor: Any) -> None:
-        running = Deferred.fromCoroutine(run(reactor, args))
+        running = Deferred.fromCoroutine(work(reactor))
         interrupted = False
 
         def interrupt() -> Deferred[int]:
@@ -62,7 +73,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         except VifibnetError as error:
             status = 1
             if not interrupted:
-                print(f"vifibnet {args.command}: {error}", file=sys.stderr)
+                print(f"{name}: {error}", file=sys.stderr)
         except (CancelledError, KeyboardInterrupt):
             status = INTERRUPTED
         if interrupted:

@@ -1,0 +1,303 @@
+"""What the node changes in a machine's network, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
+from tests.integration.namespaces import Namespace, command, eventually
+from vifibnet.errors import BadInput, CommandFailed
+from vifibnet.model.addresses import Network, Prefix
+from vifibnet.node.babeld import Babeld, BabeldSettings
+from vifibnet.node.kernel import Kernel
+from vifibnet.node.lock import Lock
+
+NETWORK = IPv6Network("2001:db8:42::/48")
+SUBNET = IPv6Network("2001:db8:42:5::/64")
+ADDRESS = IPv6Address("2001:db8:42:5::1")
+TAPS = ("vifc0", "vifc1", "vifs0")
+
+
+class KernelTestCase(TestCase):
+    """Every test is inside a namespace of its own, which has a neighbour on eth0."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.namespace, other = Namespace(), Namespace()
+        self.addCleanup(other.destroy)
+        self.addCleanup(self.namespace.destroy)
+        self.namespace.connect(other, 0)
+        inside = self.namespace.entered()
+        inside.__enter__()
+        self.addCleanup(inside.__exit__, None, None, None)
+        self.state = Path(tempfile.mkdtemp(prefix="vifibnet test "))
+        self.addCleanup(shutil.rmtree, self.state)
+        self.kernel = Kernel(reactor, self.state)
+
+    def picture(self) -> dict[str, object]:
+        """All that could have changed."""
+        conf = Path("/proc/sys/net/ipv6/conf")
+        sysctls = {str(path): _read(path) for path in sorted(conf.rglob("*")) if path.is_file()}
+        return {
+            "links": command("ip", "link"),
+            "addresses": command("ip", "-6", "addr"),
+            "routes": sorted(command("ip", "-6", "route", "show", "table", "all").splitlines()),
+            "sysctls": sysctls,
+            "files": sorted(path.name for path in self.state.iterdir()),
+        }
+
+    async def change(self, interface: str = "lo") -> None:
+        """Everything that a node does."""
+        await self.kernel.add_taps(TAPS, 1400)
+        await self.kernel.add_subnet(interface, ADDRESS, SUBNET, NETWORK)
+        await self.kernel.flush_routes()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        # Such as stable_secret, which nobody may read before it is set.
+        return str(error)
+
+
+class KernelTests(KernelTestCase):
+    """The changes themselves, and taking them back."""
+
+    async def test_changes(self) -> None:
+        """Taps, address, unreachable rest and forwarding are there."""
+        with self.assertRaises(AssertionError):
+            command("ping", "-6", "-c1", "-W1", str(ADDRESS))
+        await self.change()
+        links = command("ip", "link")
+        for tap in TAPS:
+            self.assertIn(f"{tap}: <NO-CARRIER,BROADCAST,MULTICAST,UP> mtu 1400", links)
+            self.assertEqual(Path(f"/proc/sys/net/ipv6/conf/{tap}/accept_ra").read_text(), "0\n")
+        self.assertEqual(Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text(), "1\n")
+        command("ping", "-6", "-c1", "-W1", str(ADDRESS))
+        for nobody in (SUBNET[2], NETWORK[-1]):
+            ping = subprocess.run(
+                ["ping", "-6", "-c1", "-W1", str(nobody)], capture_output=True, text=True, check=False
+            )
+            self.assertIn("No route to host", ping.stdout + ping.stderr)
+
+    async def test_link_local(self) -> None:
+        """A tap has its link-local address as soon as somebody opens it, not a second later."""
+        await self.kernel.add_taps(["vifc0"], 1400)
+        self.assertNotIn("fe80", command("ip", "-6", "addr", "show", "dev", "vifc0"))
+        holder = subprocess.Popen([sys.executable, "-c", _OPEN_TAP], stdout=subprocess.PIPE)
+        self.addCleanup(holder.communicate)
+        self.addCleanup(holder.kill)
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        addresses = command("ip", "-6", "addr", "show", "dev", "vifc0")
+        self.assertIn("fe80", addresses)
+        self.assertNotIn("tentative", addresses)
+
+    async def test_restore(self) -> None:
+        """Afterwards everything is as it was before."""
+        before = self.picture()
+        await self.change()
+        changed = self.picture()
+        for aspect in before:
+            self.assertNotEqual(changed[aspect], before[aspect])
+        await self.kernel.restore()
+        self.assertEqual(self.picture(), before)
+
+    async def test_restore_mixed(self) -> None:
+        """Interfaces that were down, forwarded or heeded no router before do so again."""
+        command("ip", "link", "set", "lo", "down")
+        command("ip", "link", "add", "bridge7", "type", "bridge")
+        conf = Path("/proc/sys/net/ipv6/conf")
+        (conf / "bridge7/forwarding").write_text("1")
+        (conf / "default/accept_ra").write_text("0")
+        (conf / "lo/disable_ipv6").write_text("1")
+        before = self.picture()
+        await self.change()
+        self.assertEqual((conf / "eth0/accept_ra").read_text(), "2\n")
+        self.assertEqual((conf / "bridge7/accept_ra").read_text(), "1\n")
+        await self.kernel.restore()
+        self.assertEqual(self.picture(), before)
+
+    async def test_router_already(self) -> None:
+        """On a machine that is a router nothing but ours changes."""
+        Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
+        before = self.picture()
+        await self.change()
+        self.assertEqual(Path("/proc/sys/net/ipv6/conf/eth0/accept_ra").read_text(), "1\n")
+        await self.kernel.restore()
+        self.assertEqual(self.picture(), before)
+
+    async def test_main_interface(self) -> None:
+        """An interface that is not there is made, one that is stays; an address that was there, too."""
+        before = self.picture()
+        await self.change("vifibnet0")
+        self.assertIn(str(ADDRESS), command("ip", "addr", "show", "dev", "vifibnet0"))
+        command("ping", "-6", "-c1", "-W1", str(ADDRESS))
+        await self.kernel.restore()
+        self.assertEqual(self.picture(), before)
+        command("ip", "addr", "add", f"{ADDRESS}/128", "dev", "eth0", "nodad")
+        before = self.picture()
+        await self.change("eth0")
+        await self.kernel.restore()
+        self.assertEqual(self.picture(), before)
+
+    async def test_clean(self) -> None:
+        """What a node that was killed left is removed by the next one, however often."""
+        before = self.picture()
+        await self.change("vifibnet0")
+        await Kernel(reactor, self.state).clean()
+        self.assertEqual(self.picture(), before)
+        await self.kernel.clean()
+        self.assertEqual(self.picture(), before)
+
+    async def test_clean_without_record(self) -> None:
+        """Taps of ours go even when the record is lost; what is no tap stays."""
+        await self.kernel.add_taps(TAPS, 1400)
+        command("ip", "link", "add", "vifc7", "type", "bridge")
+        (self.state / "kernel.json").write_text("{")
+        await Kernel(reactor, self.state).clean()
+        links = command("ip", "link")
+        self.assertNotIn("vifc0", links)
+        self.assertIn("vifc7", links)
+
+    async def test_record_of_elsewhere(self) -> None:
+        """A record that was made in another namespace says nothing about this one."""
+        other = Namespace()
+        self.addCleanup(other.destroy)
+        with other.entered():
+            await self.kernel.add_subnet("lo", ADDRESS, SUBNET, NETWORK)
+        self.assertIn(str(ADDRESS), other.ip("addr"))
+        Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
+        await Kernel(reactor, self.state).clean()
+        self.assertEqual(Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text(), "1\n")
+
+    async def test_refusal(self) -> None:
+        """What the kernel refuses is an error that says what, and can be taken back nevertheless."""
+        before = self.picture()
+        command("ip", "link", "add", "vifc1", "type", "bridge")
+        with self.assertRaises(CommandFailed) as caught:
+            await self.change()
+        self.assertIn("Device or resource busy", str(caught.exception))
+        command("ip", "link", "del", "vifc1")
+        await self.kernel.restore()
+        self.assertEqual(self.picture(), before)
+
+
+class OrphanTests(KernelTestCase):
+    """A babeld that outlived its node."""
+
+    async def orphan(self) -> int:
+        """A babeld that nobody supervises any more."""
+        settings = BabeldSettings(
+            Network.parse(str(NETWORK)), Prefix(5, 16), ("vifc0",), self.state, self.state
+        )
+        babeld = Babeld(reactor, random.Random(), settings, lambda: None)
+        self.addCleanup(babeld.stopService)
+        babeld.startService()
+        await eventually(lambda: babeld.interfaces, "babeld's interfaces")
+        (pid,) = self.namespace.processes("babeld")
+        # What follows looks to the supervisor as if the orphan died by itself.
+        babeld.supervisor.running = 0
+        return pid
+
+    async def test_ours(self) -> None:
+        """Ours is stopped."""
+        await self.orphan()
+        command("ip", "route", "add", "unreachable", "2001:db8:42:7::/64", "proto", "42")
+        await self.kernel.clean()
+        self.assertEqual(self.namespace.processes("babeld"), [])
+
+    async def test_not_ours(self) -> None:
+        """A process that has got the same number since, or another node's babeld, is not."""
+        pid = await self.orphan()
+        elsewhere = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, elsewhere)
+        sleeper = subprocess.Popen(["sleep", "60"])
+        self.addCleanup(sleeper.wait)
+        self.addCleanup(sleeper.kill)
+        for number in (pid, sleeper.pid, 2**22 + 7, "x"):
+            (elsewhere / "babeld.pid").write_text(f"{number}")
+            await Kernel(reactor, elsewhere).clean()
+        self.assertEqual(self.namespace.processes("babeld"), [pid])
+        self.assertIsNone(sleeper.poll())
+
+    async def test_routes(self) -> None:
+        """The routes of a babeld that was killed go, and nobody else's."""
+        await self.kernel.add_subnet("lo", ADDRESS, SUBNET, NETWORK)
+        command("ip", "route", "add", "unreachable", "2001:db8:42:7::/64", "proto", "42")
+        command("ip", "route", "add", "2001:db8:42:8::/64", "dev", "eth0", "proto", "42")
+        command("ip", "route", "add", "2001:db8:43::/48", "dev", "eth0", "proto", "42")
+        await self.kernel.flush_routes()
+        routes = command("ip", "-6", "route")
+        self.assertNotIn("2001:db8:42:7::", routes)
+        self.assertNotIn("2001:db8:42:8::", routes)
+        self.assertIn("2001:db8:43::/48", routes)
+        self.assertIn(f"unreachable {SUBNET}", routes)
+
+
+class LockTests(KernelTestCase):
+    """One node per directory and namespace."""
+
+    def test_lock(self) -> None:
+        """The second is refused in one sentence, until the first lets go."""
+        other = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, other)
+        lock = Lock(self.state)
+        with self.assertRaises(BadInput) as caught:
+            Lock(self.state)
+        self.assertIn(f"--state {self.state}: another node (process {os.getpid()})", str(caught.exception))
+        with self.assertRaises(BadInput) as caught:
+            Lock(other)
+        self.assertIn("network namespace", str(caught.exception))
+        with self.namespace_beside().entered(), self.assertRaises(BadInput):
+            Lock(self.state)
+        with self.namespace_beside().entered():
+            Lock(other).release()
+        lock.release()
+        lock.release()
+        Lock(self.state).release()
+
+    def namespace_beside(self) -> Namespace:
+        beside = Namespace()
+        self.addCleanup(beside.destroy)
+        return beside
+
+    async def test_killed(self) -> None:
+        """A process that is killed lets go as well."""
+        code = "import sys,time; from pathlib import Path; from vifibnet.node.lock import Lock\n"
+        code += "lock = Lock(Path(sys.argv[1])); print('locked', flush=True); time.sleep(60)"
+        holder = subprocess.Popen([sys.executable, "-c", code, self.state], stdout=subprocess.PIPE)
+        assert holder.stdout is not None
+        self.assertEqual(holder.stdout.readline(), b"locked\n")
+        with self.assertRaises(BadInput):
+            Lock(self.state)
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+        Lock(self.state).release()
+
+    def test_missing(self) -> None:
+        """A directory that is not there is refused, too."""
+        with self.assertRaises(BadInput) as caught:
+            Lock(self.state / "nowhere")
+        self.assertIn("--state", str(caught.exception))
+
+
+_OPEN_TAP = """
+import fcntl, os, struct, time
+tap = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", b"vifc0", 0x1002))
+print("open", flush=True)
+time.sleep(60)
+"""

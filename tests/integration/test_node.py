@@ -1,0 +1,439 @@
+"""Whole nodes: the real twistd, openvpn and babeld, in network namespaces joined by a cable."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cryptography.x509 import load_pem_x509_certificate
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration.namespaces import Namespace
+from tests.unit.pki.making import NOW, authority, identity, pem, request_pem, write_identity
+from vifibnet.model.addresses import Prefix
+from vifibnet.model.endpoints import Endpoint
+from vifibnet.pki.certificates import Identity, ca_of, prefix_of
+from vifibnet.pki.requests import check_request, key_pem, make_key
+from vifibnet.store.peers import PeerStore
+from vifibnet.store.registry import RegistryStore
+
+ROOT = Path(__file__).resolve().parents[2]
+TWISTD = str(Path(sys.executable).with_name("twistd"))
+HELLO = "0.2"
+REGISTRY_PORT = 8443
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
+    """Wait until it holds. Raises AssertionError when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            logs = "".join(machine.logs() for machine in Machine.all if machine.directory.exists())
+            raise AssertionError(f"not within {seconds:g} s: {what}\n{logs}")
+        time.sleep(0.02)
+
+
+class Machine:
+    """A namespace, a node's files, and the processes that are started in it."""
+
+    all: ClassVar[list[Machine]] = []
+
+    def __init__(
+        self, test: SynchronousTestCase, prefix: str | None = None, me: Identity | None = None
+    ) -> None:
+        me = me or identity(prefix=prefix or "5/16")
+        self.network, self.prefix = me.network, me.prefix
+        self.address = str(me.network.address(me.prefix))
+        self.namespace = Namespace()
+        test.addCleanup(self.namespace.destroy)
+        # Not trial's own directory: unix sockets have short names.
+        self.directory = Path(tempfile.mkdtemp(prefix="vifibnet-"))
+        test.addCleanup(shutil.rmtree, self.directory)
+        self.all.append(self)
+        write_identity(self.directory, me)
+        PeerStore.create(self.directory / "peers.db", me.network).close()
+        self.process: subprocess.Popen[str] | None = None
+
+    def know(self, other: Machine, *endpoints: Endpoint) -> None:
+        """Put a peer into the peer database."""
+        store = PeerStore.open(self.directory / "peers.db", self.network)
+        store.update([(other.prefix, endpoints)], time.time())
+        store.close()
+
+    def words(self, *options: str, twistd: tuple[str, ...] = ("-n", "--pidfile=")) -> list[str]:
+        """The command line of the node, with relative paths."""
+        files = "--ca ca.pem --cert cert.crt --key cert.key --state . --log ."
+        command = [TWISTD, *twistd, "vifibnet-node", *files.split(), "--hello", HELLO]
+        return ["ip", "netns", "exec", self.namespace.name, *command, "--connection-count", "2", *options]
+
+    def popen(self, words: list[str]) -> subprocess.Popen[str]:
+        """Start something here; what it says is in ``said``."""
+        with (self.directory / "said").open("w") as said:
+            return subprocess.Popen(
+                words,
+                cwd=self.directory,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+
+    @property
+    def said(self) -> str:
+        """What the last process printed."""
+        return (self.directory / "said").read_text()
+
+    def start(self, *options: str) -> None:
+        """Start the node."""
+        self.process = self.popen(self.words(*options))
+
+    def end(self, number: int = signal.SIGTERM) -> float:
+        """End the node; how many seconds that took."""
+        assert self.process is not None
+        began = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(10)
+        self.process = None
+        return time.monotonic() - began
+
+    def try_to_start(self, *options: str) -> tuple[int, str]:
+        """Start a node that should refuse to: its status and what it said."""
+        process = self.popen(self.words(*options))
+        return process.wait(10), self.said
+
+    def ping(self, address: str, *options: str) -> bool:
+        """Whether an address answers once."""
+        words = ["ip", "netns", "exec", self.namespace.name, "ping", "-6", "-c1", "-W1", *options, address]
+        return subprocess.run(words, capture_output=True, check=False, timeout=10).returncode == 0
+
+    def reaches(self, other: Machine, *options: str) -> None:
+        """Wait until the other node answers."""
+        until(lambda: self.ping(other.address, *options), f"{self.prefix} reaches {other.prefix}")
+
+    def status(self) -> Any:
+        """What the status socket says; None without one."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            try:
+                client.connect(str(self.directory / "status.sock"))
+            except OSError:
+                return None
+            with client.makefile() as answer:
+                return json.loads(answer.read())
+
+    def tunnels(self) -> list[str]:
+        """The peers to which a tunnel of ours is up."""
+        status = self.status()
+        return [each["peer"] for each in status["tunnels"] if each["up"]] if status else []
+
+    def served(self) -> list[str]:
+        """The peers that are connected to us."""
+        status = self.status()
+        return [each["peer"] for each in status["served"]] if status else []
+
+    def picture(self) -> dict[str, str]:
+        """Everything of the namespace that a node might change."""
+        found = {words: self.namespace.ip(*words.split()) for words in ("link", "-6 address", "-6 rule")}
+        routes = self.namespace.ip("-6", "route", "show", "table", "all")
+        found["routes"] = "".join(sorted(line for line in routes.splitlines(True) if " proto ra" not in line))
+        with self.namespace.entered():
+            sysctls = sorted(Path("/proc/sys/net/ipv6/conf").glob("*/forwarding"))
+            sysctls += sorted(Path("/proc/sys/net/ipv6/conf").glob("*/accept_ra"))
+            found["sysctls"] = str([(str(path), path.read_text()) for path in sysctls])
+        return found
+
+    def files(self) -> set[str]:
+        """The names in the state directory, without logs."""
+        return {path.name for path in self.directory.iterdir() if path.suffix != ".log"} - {"said"}
+
+    def logs(self) -> str:
+        """The end of each log, for who wants to know why a test failed."""
+        paths = [
+            path for path in sorted(self.directory.iterdir()) if path.suffix == ".log" or path.name == "said"
+        ]
+        return "".join(f"--- {self.prefix} {path.name}\n{path.read_text()[-2000:]}\n" for path in paths)
+
+
+class TwoMachines(SynchronousTestCase):
+    """Two machines with a cable between them; nothing is started yet."""
+
+    def setUp(self) -> None:
+        """Lay the cable."""
+        self.one, self.two = Machine(self, "1/16"), Machine(self, "2/16")
+        self.one.namespace.connect(self.two.namespace, 0)
+        links = [self.one.namespace, self.two.namespace]
+        until(lambda: not any("NO-CARRIER" in link.ip("link") for link in links), "the cable")
+        until(lambda: all("fe80" in link.ip("-6", "route") for link in links), "its addresses")
+
+    def meet(self, first: tuple[str, ...] = (), second: tuple[str, ...] = ()) -> None:
+        """Start both; the second knows the first."""
+        self.two.know(self.one, Endpoint("10.99.0.1", 1194, "udp"))
+        self.one.start(*first)
+        # A client that comes before its server gives it three seconds, and then another chance.
+        until(lambda: self.one.namespace.processes("--mode"), "the first node's server")
+        self.two.start(*second)
+        self.two.reaches(self.one)
+        self.one.reaches(self.two)
+
+
+class LifeTests(TwoMachines):
+    """From the start to the end, and what is left."""
+
+    def test_start_and_stop(self) -> None:
+        """Nothing answers before; with the nodes all does, also packets of full size; nothing is left."""
+        before = [self.one.picture(), self.two.picture()]
+        self.assertFalse(self.two.ping(self.one.address))
+        self.meet()
+        self.assertTrue(self.two.ping(self.one.address, "-s", str(1400 - 48), "-M", "do"))
+        self.assertFalse(self.two.ping(self.one.address, "-s", str(1400 - 47), "-M", "do"))
+        # Any address of the subnet has a way there; those that nobody has are unreachable there, at once.
+        self.assertFalse(self.two.ping(self.one.address.replace("::1", "::2")))
+        status = self.two.status()
+        [tunnel] = status["tunnels"]
+        self.assertEqual(
+            (tunnel["peer"], tunnel["remote"], tunnel["routes"]), ("1/16", "10.99.0.1,1194,udp", 1)
+        )
+        self.assertEqual([route["prefix"] for route in status["routes"]], ["2001:db8:42:1::/64"])
+        [served] = self.one.status()["served"]
+        self.assertEqual(served, {"peer": "2/16", "address": "10.99.0.2", "server": "vifs0"})
+        self.assertEqual((self.two.directory / "status.sock").stat().st_mode & 0o777, 0o600)
+        names = {path.name for path in self.two.directory.glob("*.log")}
+        self.assertEqual(
+            names,
+            {
+                "vifibnet-node.log",
+                "vifibnet-babeld.log",
+                "vifibnet-openvpn-vifc0.log",
+                "vifibnet-openvpn-vifs0.log",
+            },
+        )
+        self.assertLess(self.two.end(), 5)
+        until(lambda: not self.one.served(), "the end is noticed")
+        self.assertEqual(self.one.status()["routes"], [])
+        self.assertLess(self.one.end(), 5)
+        self.assertEqual([self.one.picture(), self.two.picture()], before)
+        for machine in (self.one, self.two):
+            self.assertEqual(machine.namespace.processes(), [])
+            self.assertEqual(
+                machine.files(),
+                {"ca.pem", "cert.crt", "cert.key", "peers.db", "lock", "vifibnet.babeld.state"},
+            )
+
+    def test_killed(self) -> None:
+        """SIGKILL leaves no openvpn; the next start cleans up the rest, and its end leaves nothing."""
+        before = self.two.picture()
+        self.meet()
+        self.two.end(signal.SIGKILL)
+        until(lambda: not self.two.namespace.processes("openvpn"), "openvpn ends without us", 2)
+        self.assertNotEqual(self.two.picture(), before)
+        self.two.start()
+        until(lambda: self.two.tunnels() == ["1/16"], "the new run's tunnel")
+        self.two.reaches(self.one)
+        self.assertEqual(len(self.two.namespace.processes("babeld")), 1)
+        self.assertLess(self.two.end(), 5)
+        self.assertEqual(self.two.picture(), before)
+        self.assertEqual(self.two.namespace.processes(), [])
+
+    def test_stopped_while_starting(self) -> None:
+        """A SIGTERM at any moment of the start leaves nothing either."""
+        before = self.two.picture()
+        for name in ("status.sock", "kernel.json", "babeld.sock"):
+            self.two.start()
+            until((self.two.directory / name).exists, name)
+            self.assertLess(self.two.end(), 5)
+            self.assertEqual(self.two.picture(), before, name)
+            self.assertEqual(self.two.namespace.processes(), [], name)
+
+    def test_children_die(self) -> None:
+        """A killed babeld, server or client is there again, and so is the way."""
+        self.meet()
+        for machine, program in ((self.two, "--nobind"), (self.two, "babeld"), (self.one, "--mode")):
+            [process] = machine.namespace.processes(program)
+            os.kill(process, signal.SIGKILL)
+            until(
+                lambda m=machine, p=program, old=process: [  # type: ignore[misc]
+                    new for new in m.namespace.processes(p) if new != old
+                ],
+                f"another {program}",
+            )
+            self.two.reaches(self.one)
+
+    def test_daemon(self) -> None:
+        """As a daemon: the parent's status says that it works, and relative paths are what they were."""
+        self.two.popen(self.two.words(twistd=("--pidfile=node.pid", "--logfile=twistd.log"))).wait(10)
+        pid = int((self.two.directory / "node.pid").read_text())
+        until(lambda: (self.two.status() or {}).get("pid") == pid, "the status socket")
+        status, said = self.two.try_to_start()
+        self.assertEqual(status, 1)
+        self.assertRegex(
+            said, rf"^vifibnet-node: --state [^;]*another node \(process {pid}\)[^;]*; [^;]*\.\n$"
+        )
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not self.two.namespace.processes(), "its end", 5)
+
+
+class WayTests(TwoMachines):
+    """The other ways to reach somebody."""
+
+    def test_tcp(self) -> None:
+        """A TCP server beside a UDP one, and a client that comes by TCP."""
+        self.two.know(self.one, Endpoint("10.99.0.1", 443, "tcp-client"))
+        self.one.start("--pp", "1194", "udp", "--pp", "443", "tcp-server")
+        self.two.start()
+        self.two.reaches(self.one)
+        self.assertEqual(self.one.status()["served"][0]["server"], "vifs1")
+        self.assertEqual(self.two.status()["tunnels"][0]["remote"], "10.99.0.1,443,tcp-client")
+        self.assertTrue(self.two.ping(self.one.address, "-s", str(1400 - 48), "-M", "do"))
+
+    def test_ipv6(self) -> None:
+        """An underlay of IPv6; of two endpoints the one that answers is used."""
+        self.two.know(self.one, Endpoint("10.99.0.77", 1194, "udp"), Endpoint("fd99::1", 1194, "udp6"))
+        self.one.start()
+        self.two.start()
+        self.two.reaches(self.one)
+        self.assertEqual(self.two.status()["tunnels"][0]["remote"], "fd99::1,1194,udp6")
+
+    def test_both_ways(self) -> None:
+        """Two that know each other end with one tunnel, that of the smaller prefix."""
+        self.one.know(self.two, Endpoint("10.99.0.2", 1194, "udp"))
+        self.meet()
+        until(lambda: self.one.tunnels() == ["2/16"] and not self.two.tunnels(), "one tunnel")
+        until(
+            lambda: not self.one.served() and self.two.served() == ["1/16"],
+            "one tunnel, seen from the server",
+        )
+        self.assertTrue(self.two.ping(self.one.address))
+
+    def test_lan(self) -> None:
+        """Over -i a neighbour is reached without a tunnel; when the LAN is lost the tunnel comes."""
+        self.meet(("-i", "eth0"), ("-i", "eth0"))
+        until(lambda: self.two.status()["tunnels"] == [], "no tunnel to a LAN peer")
+        routes = [route for route in self.two.status()["routes"] if route["installed"]]
+        self.assertEqual([route["interface"] for route in routes], ["eth0"])
+        self.two.reaches(self.one, "-s", str(1500 - 48), "-M", "do")
+        # Babel alone is lost on the LAN: the underlay stays.
+        with self.one.namespace.entered():
+            subprocess.run(
+                ["nft", "-f", "-"],
+                input="table inet t {\nchain i { type filter hook input priority 0;\n"
+                "iifname eth0 udp dport 6696 drop\n}\n}\n",
+                text=True,
+                check=True,
+                timeout=5,
+            )
+        until(lambda: self.two.tunnels() == ["1/16"], "a tunnel instead of the LAN")
+        self.two.reaches(self.one)
+
+
+class RegistryTests(SynchronousTestCase):
+    """Nodes that know nobody, and a registry."""
+
+    def setUp(self) -> None:
+        """Two enrolled nodes and the registry's files, on the first machine."""
+        self.files = Path(tempfile.mkdtemp(prefix="vifibnet-"))
+        self.addCleanup(shutil.rmtree, self.files)
+        ca = authority()
+        (self.files / "ca.crt").write_bytes(ca.ca_pem)
+        (self.files / "ca.key").write_bytes(key_pem(ca.key))
+        store = RegistryStore.open(self.files / "registry.db", ca.network, time.time)
+        self.machines = [Machine(self, me=self._enrol(store, number)) for number in range(2)]
+        store.close()
+        self.machines[0].namespace.connect(self.machines[1].namespace, 0)
+        self.registry: subprocess.Popen[bytes] | None = None
+        self.addCleanup(self.stop_registry)
+
+    def _enrol(self, store: RegistryStore, number: int) -> Identity:
+        """Make a node that the registry has in its database."""
+        ca, key = authority(), make_key()
+        request = check_request(request_pem(key))
+        store.add_token(f"token {number}", "a@b.example")
+
+        def sign(prefix: Prefix, serial: int) -> bytes:
+            return pem(ca.sign(request, prefix, serial, NOW))
+
+        text = store.issue(f"token {number}", 16, sign)
+        certificate = load_pem_x509_certificate(text.encode())
+        return Identity(certificate, key, ca_of(ca.certificate, "test"), ca.network, prefix_of(certificate))
+
+    def start_registry(self) -> None:
+        """Start it."""
+        command = f"{TWISTD} -n --pidfile= vifibnet-registry {REGISTRY_PORT} --db registry.db --ca ca.crt"
+        command += " --key ca.key --mailhost 127.0.0.1 --name 10.99.0.1"
+        with (self.files / "registry.log").open("ab") as log:
+            self.registry = subprocess.Popen(
+                ["ip", "netns", "exec", self.machines[0].namespace.name, *command.split()],
+                cwd=self.files,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+
+    def stop_registry(self) -> None:
+        """Kill it."""
+        if self.registry is not None:
+            self.registry.kill()
+            self.registry.wait(10)
+            self.registry = None
+
+    def test_registry(self) -> None:
+        """Alone nobody is reached; the registry introduces them; they live and come again without it."""
+        one, two = self.machines
+        for machine in self.machines:
+            machine.start("--server", "10.99.0.1", "--server-port", str(REGISTRY_PORT))
+        until(lambda: one.status() and two.status(), "both nodes")
+        self.assertEqual((two.status()["peers_known"], two.status()["registry"]["connected"]), (0, False))
+        self.assertFalse(two.ping(one.address))
+        self.start_registry()
+        two.reaches(one)
+        one.reaches(two)
+        self.assertEqual(two.status()["registry"], {"connected": True, "seen": "10.99.0.2"})
+        self.assertEqual(two.status()["endpoints"], "10.99.0.2,1194,udp")
+        until(lambda: two.status()["peers_known"] == 1, "the peer is stored")
+        self.stop_registry()
+        until(lambda: not two.status()["registry"]["connected"], "the registry is gone")
+        self.assertTrue(two.ping(one.address))
+        two.end()
+        self.assertFalse(two.ping(one.address))
+        two.start("--server", "10.99.0.1", "--server-port", str(REGISTRY_PORT))
+        two.reaches(one)
+
+
+class RefusalTests(SynchronousTestCase):
+    """What is wrong is said in one line before anything is started or written."""
+
+    def test_refusals(self) -> None:
+        """The machine's state, beyond what the options alone can tell."""
+        machine = Machine(self, "1/16")
+        other = identity(authority(days=30), prefix="1/16")
+        (machine.directory / "other.pem").write_bytes(other.ca.pem)
+        (machine.directory / "empty").mkdir()
+        before = (machine.picture(), machine.files())
+        with machine.namespace.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("0.0.0.0", 1194))
+            for options, words in (
+                ("", "--pp 1194 udp"),
+                ("--pp 1195 udp --state empty", "empty/peers.db"),
+                ("--pp 1195 udp --state absent", "--state"),
+                ("--pp 1195 udp --log absent", "--log"),
+                ("--pp 1195 udp --ca other.pem", "other.pem"),
+                ("--pp 1195 udp --key ca.pem", "--key"),
+                ("--pp 1195 udp --dh absent", "--dh"),
+                ("--pp 1195 udp -- --no-such-option", "no-such-option"),
+            ):
+                status, said = machine.try_to_start(*options.split())
+                self.assertEqual(status, 1, options)
+                self.assertRegex(said, r"^vifibnet-node: [^\n]*\.\n$")
+                self.assertIn(words, said, options)
+        self.assertEqual((machine.picture(), machine.files() - {"lock"}), before)
+        self.assertEqual(machine.namespace.processes(), [])

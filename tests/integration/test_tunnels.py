@@ -1,0 +1,333 @@
+"""Real OpenVPN tunnels between network namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.trial.unittest import TestCase
+from zope.interface import provider
+
+from tests.integration.namespaces import Namespace, ReactorInside, command, eventually, within
+from tests.unit.pki.making import identity, write_identity
+from vifibnet.model.addresses import Prefix
+from vifibnet.model.endpoints import Endpoint
+from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer, OpenVPNSettings, refusal
+
+HOST, GUEST = Prefix.parse("0/16"), Prefix.parse("1/16")
+MTU = 1400
+
+
+class TunnelTestCase(TestCase):
+    """Two namespaces with a cable between them; a server's end and a client's."""
+
+    timeout = 40
+
+    def setUp(self) -> None:
+        self.host, self.guest = self._namespace(), self._namespace()
+        self.host.connect(self.guest, 0)
+        self.changes = 0
+
+    def _namespace(self) -> Namespace:
+        namespace = Namespace()
+        self.addCleanup(namespace.destroy)
+        return namespace
+
+    def settings(self, prefix: Prefix, **more: Any) -> OpenVPNSettings:
+        """A node's settings, in directories with a space in their names."""
+        directory = Path(tempfile.mkdtemp(prefix="vifibnet test "))
+        self.addCleanup(shutil.rmtree, directory)
+        ca, cert, key = write_identity(directory, identity(prefix=str(prefix)))
+        settings = OpenVPNSettings(
+            ca=ca, cert=cert, key=key, state=directory, log=directory, hello=0.2, mtu=MTU
+        )
+        return replace(settings, **more)
+
+    def changed(self) -> None:
+        self.changes += 1
+
+    def server(self, proto: str = "udp", settings: OpenVPNSettings | None = None) -> OpenVPNServer:
+        """A server that runs, on a tap of its own."""
+        _tap(self.host, "vifs0")
+        settings = settings or self.settings(HOST)
+        server = OpenVPNServer(
+            ReactorInside(self.host), random.Random(1), settings, "vifs0", 1194, proto, self.changed
+        )
+        server.startService()
+        self.addCleanup(server.stopService)
+        return server
+
+    def client(
+        self, *endpoints: Endpoint, peer: Prefix = HOST, settings: OpenVPNSettings | None = None
+    ) -> OpenVPNClient:
+        """A client that was started, on a tap of its own."""
+        if "vifc0" not in self.guest.ip("link"):
+            _tap(self.guest, "vifc0")
+        client = OpenVPNClient(
+            ReactorInside(self.guest),
+            settings or self.settings(GUEST),
+            "vifc0",
+            peer,
+            endpoints or (Endpoint("10.99.0.1", 1194, "udp"),),
+            self.changed,
+        )
+        client.start()
+        self.addCleanup(lambda: ensureDeferred(client.stop()))
+        return client
+
+    def complaints(self) -> list[str]:
+        """Where warnings and errors in the log will be, from now on."""
+        said: list[str] = []
+
+        @provider(ILogObserver)
+        def observer(event: LogEvent) -> None:
+            if event["log_level"] >= LogLevel.warn:
+                said.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        return said
+
+    async def listening(self, proto: str = "udp") -> None:
+        """Wait until the server can be reached."""
+        family, state = ("udp6", "07") if proto == "udp" else ("tcp6", "0A")
+
+        def bound() -> bool:
+            with self.host.entered():
+                sockets = Path(f"/proc/thread-self/net/{family}").read_text()
+            return re.search(rf":04AA 0{{32}}:0000 {state}", sockets) is not None
+
+        await eventually(bound, "a server that listens")
+
+    async def tunnel(self, proto: str = "udp", **more: Any) -> tuple[OpenVPNServer, OpenVPNClient]:
+        """A tunnel that both ends know of."""
+        server = self.server(proto, self.settings(HOST, **more))
+        await self.listening(proto)
+        client = self.client(Endpoint("fd99::1", 1194, proto.replace("server", "client")))
+        await eventually(lambda: client.up and GUEST in server.served, "a tunnel")
+        return server, client
+
+    def ended(self, client: OpenVPNClient) -> list[str]:
+        """Where the reason will be, when the client has ended."""
+        reasons: list[str] = []
+        client.ended.addCallback(reasons.append)
+        return reasons
+
+
+def _tap(namespace: Namespace, name: str) -> None:
+    namespace.ip("tuntap", "add", "dev", name, "mode", "tap")
+    with namespace.entered():
+        Path(f"/proc/sys/net/ipv6/conf/{name}/accept_dad").write_text("0")
+    namespace.ip("link", "set", name, "mtu", str(MTU), "up")
+
+
+def _link_local(namespace: Namespace, name: str) -> str:
+    (link,) = json.loads(namespace.ip("-json", "-6", "address", "show", "dev", name))
+    found: list[str] = [known["local"] for known in link["addr_info"] if known["scope"] == "link"]
+    return found[0]
+
+
+class TunnelTests(TunnelTestCase):
+    """Tunnels come up, carry packets and go."""
+
+    async def check(self, proto: str, endpoint: Endpoint) -> None:
+        """A tunnel comes up, carries a full-size packet, and goes, and both sides know."""
+        server = self.server(proto)
+        await self.listening(proto)
+        self.assertEqual(server.served, {})
+        begun = reactor.seconds()
+        client = self.client(endpoint)
+        self.assertFalse(client.up)
+        await eventually(lambda: client.up, "the client's end")
+        took = reactor.seconds() - begun
+        await eventually(lambda: GUEST in server.served, "the server's end")
+        print(f"{proto} {endpoint.address}: up after {took * 1000:.0f} ms", end=" ")
+        self.assertEqual(client.remote, endpoint)
+        self.assertEqual(server.served[GUEST].address, endpoint.address[:-1] + "2")
+        ping = ("ping", "-6", "-c1", "-W2", "-Mdo", f"-s{MTU - 48}", "-Ivifc0")
+        command("ip", "netns", "exec", self.guest.name, *ping, _link_local(self.host, "vifs0"))
+        reasons = self.ended(client)
+        await within(1, client.stop())
+        await eventually(lambda: reasons == ["stopped"], "the reason")
+        self.assertFalse(client.up)
+        # openvpn itself takes its time over UDP.
+        await eventually(lambda: not server.served or proto == "udp", "an empty server", timeout=1)
+        # The taps are ours: they have neither gone nor changed.
+        self.assertIn(f"mtu {MTU}", self.guest.ip("link", "show", "vifc0"))
+        await within(1, server.stopService())
+        self.assertIn(f"mtu {MTU}", self.host.ip("link", "show", "vifs0"))
+        self.assertEqual(self.host.processes("openvpn") + self.guest.processes("openvpn"), [])
+
+    def test_udp4(self) -> Deferred[None]:
+        """UDP over IPv4."""
+        return ensureDeferred(self.check("udp", Endpoint("10.99.0.1", 1194, "udp")))
+
+    def test_udp6(self) -> Deferred[None]:
+        """UDP over IPv6."""
+        return ensureDeferred(self.check("udp", Endpoint("fd99::1", 1194, "udp6")))
+
+    def test_tcp4(self) -> Deferred[None]:
+        """TCP over IPv4."""
+        return ensureDeferred(self.check("tcp-server", Endpoint("10.99.0.1", 1194, "tcp-client")))
+
+    def test_tcp6(self) -> Deferred[None]:
+        """TCP over IPv6."""
+        return ensureDeferred(self.check("tcp-server", Endpoint("fd99::1", 1194, "tcp6-client")))
+
+
+class FailureTests(TunnelTestCase):
+    """What happens when one end, or the operator, does something wrong."""
+
+    async def test_another_peer(self) -> None:
+        """Whoever answers must be the peer that was meant."""
+        server = self.server()
+        await self.listening()
+        reasons = self.ended(self.client(peer=Prefix.parse("5/16")))
+        await eventually(lambda: reasons, "a reason")
+        self.assertIn("not reached (tls-error)", reasons[0])
+        self.assertEqual((server.served, self.changes), ({}, 0))
+
+    async def test_endpoints_in_turn(self) -> None:
+        """The endpoints are tried one after the other; the one that answers is told."""
+        self.server()
+        await self.listening()
+        dead, live = Endpoint("10.99.0.1", 9, "tcp-client"), Endpoint("fd99::1", 1194, "udp6")
+        client = self.client(dead, live)
+        await eventually(lambda: client.up, "a tunnel")
+        self.assertEqual(client.remote, live)
+
+    async def test_nobody_there(self) -> None:
+        """A client gives up by itself, and says why."""
+        reasons = self.ended(self.client(Endpoint("10.99.0.1", 9, "tcp-client")))
+        await eventually(lambda: reasons, "a reason")
+        self.assertIn("not reached (connection-failed)", reasons[0])
+
+    async def test_killed_client(self) -> None:
+        """A client that vanished is missed after ping-exit, however little openvpn is told to log."""
+        server, client = await self.tunnel(verbose=0)
+        reasons = self.ended(client)
+        (pid,) = self.guest.processes("openvpn")
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: reasons, "a reason")
+        self.assertEqual(reasons, ["openvpn ended by SIGKILL"])
+        self.assertIn(GUEST, server.served)
+        await eventually(lambda: not server.served, "an empty server")
+
+    async def test_killed_server(self) -> None:
+        """A server that dies is started again; over TCP its clients notice at once."""
+        server, client = await self.tunnel("tcp-server")
+        reasons = self.ended(client)
+        (pid,) = self.host.processes("openvpn")
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: reasons and not server.served, "an end of both", timeout=1)
+        self.assertIn("lost (", reasons[0])
+        await eventually(lambda: server.supervisor.restarts == 1, "a restart", timeout=1)
+        await self.listening("tcp-server")
+        again = self.client(Endpoint("10.99.0.1", 1194, "tcp-client"))
+        await eventually(lambda: again.up, "a tunnel to the new server")
+
+    async def test_stopped_server(self) -> None:
+        """A server that stops tells its clients, also over UDP."""
+        server, client = await self.tunnel()
+        reasons = self.ended(client)
+        await within(1, server.stopService())
+        await eventually(lambda: reasons, "a reason", timeout=0.5)
+        self.assertIn("lost (", reasons[0])
+        self.assertEqual(server.supervisor.state, "stopped")
+
+    async def test_kick(self) -> None:
+        """A peer that is kicked is gone at once."""
+        server, client = await self.tunnel()
+        reasons = self.ended(client)
+        await server.kick(GUEST)
+        self.assertEqual(server.served, {})
+        await eventually(lambda: reasons, "a reason", timeout=0.5)
+
+    async def test_traffic(self) -> None:
+        """Bytes are counted at the server's end."""
+        server, _ = await self.tunnel()
+        await eventually(lambda: server.served[GUEST].bytes > 0, "bytes")
+
+    async def test_socket(self) -> None:
+        """The management socket is nobody else's, and one that was left behind does no harm."""
+        settings = self.settings(HOST)
+        settings.socket("vifs0").touch()
+        self.server(settings=settings)
+        self.assertEqual(stat.S_IMODE(settings.socket("vifs0").stat().st_mode), 0o600)
+        await self.listening()
+
+    async def test_pushed_options(self) -> None:
+        """The server is a peer, not an administrator: what it pushes changes nothing."""
+
+        def seen() -> str:
+            return self.guest.ip("-o", "address") + self.guest.ip("route")
+
+        _tap(self.guest, "vifc0")
+        before = seen()
+        push = (
+            "--push",
+            "route 10.123.0.0 255.255.0.0 10.99.0.1",
+            "--push",
+            "ifconfig 10.55.0.2 255.255.255.0",
+        )
+        _, client = await self.tunnel(extra=(*push, "--push", "ping-exit 1"))
+        await deferLater(reactor, 0.2)
+        self.assertTrue(client.up)
+        self.assertEqual(
+            [line for line in seen().splitlines() if "10." in line],
+            [line for line in before.splitlines() if "10." in line],
+        )
+
+    async def test_bad_arguments(self) -> None:
+        """openvpn's own words about wrong arguments reach the operator, once."""
+        settings = self.settings(HOST, extra=("--fragment", "7"))
+        words = "Options error: --fragment needs to be at least 68"
+        self.assertEqual(refusal(settings), words)
+        self.assertIsNone(refusal(replace(settings, extra=("--mssfix", "1300"))))
+        self.assertEqual(
+            refusal(replace(settings, extra=("--daemon",))), "--daemon is set by vifibnet itself"
+        )
+        said = self.complaints()
+        server = self.server(settings=settings)
+        await eventually(lambda: server.supervisor.restarts >= 3, "some tries")
+        self.assertEqual(len(said), 1, said)
+        self.assertIn(words, said[0])
+        reasons = self.ended(self.client(settings=self.settings(GUEST, extra=("--fragment", "7"))))
+        await eventually(lambda: reasons, "a reason")
+        self.assertIn(words, reasons[0])
+
+    async def test_no_orphan(self) -> None:
+        """When our process is killed, every openvpn goes with it."""
+        directory = self.settings(HOST).state
+        for name in ("vifs0", "vifc0"):
+            _tap(self.host, name)
+        inside = ["ip", "netns", "exec", self.host.name]
+        node = Popen(
+            [*inside, sys.executable, "-m", "tests.integration.openvpn_driver", directory],
+            stdout=PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        self.addCleanup(node.wait)
+        self.addCleanup(node.kill)
+        assert node.stdout is not None
+        os.set_blocking(node.stdout.fileno(), False)
+        self.addCleanup(node.stdout.close)
+        await eventually(lambda: b"up" in (node.stdout.read() or b""), "a tunnel")  # type: ignore[union-attr]
+        self.assertEqual(len(self.host.processes("--management-client")), 2)
+        node.kill()
+        await eventually(lambda: not self.host.processes("openvpn"), "no openvpn")

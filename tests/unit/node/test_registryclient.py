@@ -1,0 +1,190 @@
+"""The registry client against an AMP server on the loopback interface that does what the test says."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+from twisted.protocols.amp import AMP
+from twisted.trial.unittest import TestCase
+
+from tests.unit.node.fakes import endpoint, node
+from vifibnet.errors import BadEndpoints, RegistryUnreachable, UnknownNode
+from vifibnet.node import registryclient
+from vifibnet.node.registryclient import RegistryClient
+from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers
+
+
+class Server(AMP):
+    """One connection of the fake registry."""
+
+    factory: Any
+
+    def connectionMade(self) -> None:
+        """Note it."""
+        super().connectionMade()
+        self.factory.connections.append(self)
+
+    @GetPeers.responder
+    def get_peers(self, count: int) -> Any:
+        """Two good peers and two that a newer registry might name."""
+        self.factory.calls.append(("peers", count))
+        if self.factory.refuses:
+            raise UnknownNode
+        if self.factory.silent:
+            return Deferred()
+        peers = [
+            {"prefix": "1/16", "endpoints": "192.0.2.1,1194,udp"},
+            {"prefix": "2/16", "endpoints": ""},
+            {"prefix": "3/16", "endpoints": "192.0.2.3,1194,carrier-pigeon"},
+            {"prefix": "what?", "endpoints": ""},
+        ]
+        return {"peers": peers, "seen": self.factory.seen}
+
+    @GetBootstrapPeer.responder
+    def get_bootstrap_peer(self) -> Any:
+        """One peer."""
+        return {"prefix": "1/16", "endpoints": "192.0.2.1,1194,udp", "seen": self.factory.seen}
+
+    @Declare.responder
+    def declare(self, endpoints: str) -> Any:
+        """Note it, or refuse it."""
+        self.factory.calls.append(("declare", endpoints))
+        if "192.0.2.66" in endpoints:
+            raise BadEndpoints(text=endpoints, problem="they are bad")
+        return {"seen": self.factory.seen}
+
+
+class ServerFactory(Factory):
+    """The fake registry."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.connections: list[Server] = []
+        self.calls: list[tuple[str, object]] = []
+        self.seen = "192.0.2.99"
+        self.refuses = False
+        self.silent = False
+
+    def buildProtocol(self, addr: object) -> Server:
+        """Answer everybody."""
+        server = Server()
+        server.factory = self
+        return server
+
+
+class RegistryClientTests(TestCase):
+    """Calls, refusals, and a registry that is away or hangs."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        """A registry that listens, and a client that is not started yet."""
+        self.clock: Any = reactor
+        self.patch(registryclient, "FIRST_DELAY", 0.05)
+        self.patch(registryclient, "CALL_TIMEOUT", 3.0)
+        self.server = ServerFactory()
+        self.listen(0)
+        self.events: list[str] = []
+        self.client = RegistryClient(
+            self.clock,
+            Random(1),
+            TCP4ClientEndpoint(self.clock, "127.0.0.1", self.port.getHost().port, timeout=5),
+            "example port 1",
+            lambda: self.events.append("connected"),
+            lambda: self.events.append(f"seen at {self.client.seen}"),
+        )
+        self.addCleanup(self.client.stopService)
+
+    def listen(self, port: int) -> None:
+        """Listen."""
+        self.port = self.clock.listenTCP(port, self.server, interface="127.0.0.1")
+        self.addCleanup(self.port.stopListening)
+
+    async def until(self, condition: Any) -> None:
+        """Wait for something to become true; trial's timeout bounds it."""
+        while not condition():
+            await deferLater(self.clock, 0.01)
+
+    async def test_calls(self) -> None:
+        """All three, and what is learned from the answers."""
+        self.client.startService()
+        found = await self.client.peers(7)
+        self.assertEqual(found, [(node(1), (endpoint(1),)), (node(2), ())])
+        self.assertEqual(self.server.calls, [("peers", 1), ("peers", 7)])
+        self.assertEqual(len(self.server.connections), 1)
+        self.assertTrue(self.client.connected)
+        self.assertEqual(self.events, ["seen at 192.0.2.99", "connected"])
+        self.assertEqual(await self.client.bootstrap(), (node(1), (endpoint(1),)))
+        self.server.seen = "192.0.2.100"
+        await self.client.declare([endpoint(5), endpoint(6)])
+        self.assertEqual(self.server.calls[-1], ("declare", "192.0.2.5,1194,udp;192.0.2.6,1194,udp"))
+        self.assertEqual(self.events[2:], ["seen at 192.0.2.100"])
+
+    async def test_refusal(self) -> None:
+        """A refusal comes out as what it is, and the connection stays."""
+        self.client.startService()
+        with self.assertRaises(BadEndpoints):
+            await self.client.declare([endpoint(66)])
+        await self.client.peers(1)
+        self.assertEqual(len(self.server.connections), 1)
+
+    async def test_turned_away(self) -> None:
+        """A registry that does not know us is no connection; it is tried again, with backoff."""
+        self.server.refuses = True
+        self.client.startService()
+        with self.assertRaises(UnknownNode):
+            await self.client.peers(7)
+        self.assertFalse(self.client.connected)
+        await self.until(lambda: len(self.server.connections) > 2)
+        self.server.refuses = False
+        await self.until(lambda: self.client.connected)
+
+    async def test_away(self) -> None:
+        """Nobody listens: calls say so soon, and work as soon as somebody does."""
+        port = self.port.getHost().port
+        await self.port.stopListening()
+        self.client.startService()
+        with self.assertRaisesRegex(RegistryUnreachable, "example port 1.*refused"):
+            await self.client.peers(7)
+        self.listen(port)
+        await self.until(lambda: self.client.connected)
+        self.assertEqual(len(await self.client.peers(7)), 2)
+
+    async def test_lost(self) -> None:
+        """A connection that breaks is made again, and that is told."""
+        self.client.startService()
+        await self.client.peers(7)
+        cast: Any = self.server.connections[0].transport
+        cast.abortConnection()
+        await self.until(lambda: not self.client.connected)
+        await self.until(lambda: self.client.connected)
+        self.assertEqual(self.events.count("connected"), 2)
+
+    async def test_hangs(self) -> None:
+        """A registry that says nothing: the call ends, and another connection is tried."""
+        self.client.startService()
+        await self.client.peers(7)
+        self.server.silent = True
+        self.patch(registryclient, "CALL_TIMEOUT", 0.1)
+        with self.assertRaisesRegex(RegistryUnreachable, "takes too long"):
+            await self.client.peers(7)
+        self.server.silent = False
+        self.patch(registryclient, "CALL_TIMEOUT", 3.0)
+        await self.until(lambda: len(self.server.connections) > 1 and self.client.connected)
+
+    async def test_stopped(self) -> None:
+        """After the stop a call fails at once, and nothing is connected."""
+        self.client.startService()
+        await self.client.peers(7)
+        await self.client.stopService()
+        await deferLater(self.clock, 0)
+        with self.assertRaises(RegistryUnreachable):
+            await self.client.peers(7)
+        self.assertFalse(self.client.connected)

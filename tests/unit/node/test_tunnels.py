@@ -1,0 +1,308 @@
+"""The tunnels' service, with fake openvpn clients and a clock that the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.unit.node.fakes import NETWORK, FakeClient, clock, config, endpoint, node
+from vifibnet.model.addresses import Prefix
+from vifibnet.model.endpoints import Endpoint
+from vifibnet.node.tunnels import ISOLATED_RETRY, STALE, Surroundings, Tunnels
+from vifibnet.store.peers import PeerStore
+
+OWN = node(5)
+HELLO = 1.0
+REFRESH = 100.0
+
+
+class TunnelsTests(SynchronousTestCase):
+    """What is opened, what is dropped and what is learned from that."""
+
+    def setUp(self) -> None:
+        """A node that knows nobody yet, with room for two tunnels."""
+        self.clock = clock()
+        self.store = PeerStore.create(Path(self.mktemp()), NETWORK)
+        self.addCleanup(self.store.close)
+        self.clients: list[FakeClient] = []
+        self.around = Surroundings()
+        self.isolated = 0
+        self.broken = False
+        self.tunnels = self.make(connection_count=2, refresh_rate=0.5)
+
+    def make(self, **options: object) -> Tunnels:
+        """The service under test."""
+        return Tunnels(
+            self.clock,
+            Random(1),
+            config(Path(), hello=HELLO, tunnel_refresh=REFRESH, **options),
+            OWN,
+            self.store,
+            self.connect,
+            lambda: self.around,
+            self.alone,
+        )
+
+    def connect(
+        self, tap: str, peer: Prefix, endpoints: Sequence[Endpoint], on_change: Callable[[], None]
+    ) -> FakeClient:
+        """Make a client and keep it for the test."""
+        client = FakeClient(tap, peer, endpoints, on_change, self.clock.seconds())
+        client.broken = self.broken
+        self.clients.append(client)
+        return client
+
+    def alone(self) -> None:
+        """Count it."""
+        self.isolated += 1
+
+    def know(self, *numbers: int) -> None:
+        """Learn of some peers."""
+        self.store.update([(node(n), (endpoint(n),)) for n in numbers], self.clock.seconds())
+
+    def start(self) -> None:
+        """Start; stop at the end."""
+        self.tunnels.startService()
+        self.addCleanup(self.tunnels.stopService)
+
+    def running(self) -> list[FakeClient]:
+        """The clients whose process is there."""
+        return [client for client in self.clients if not client.ended.called]
+
+    def pass_time(self, seconds: float, step: float = 0.25) -> None:
+        """Let it pass in steps."""
+        self.clock.pump([step] * int(seconds / step))
+
+    def test_opens_at_once(self) -> None:
+        """Peers that are known at the start are connected to without waiting, up to the count."""
+        self.know(1, 2, 3)
+        self.start()
+        self.assertEqual([client.tap for client in self.running()], ["vifc0", "vifc1"])
+        for client in self.running():
+            self.assertTrue(client.started)
+            self.assertNotEqual(client.peer, OWN)
+            self.assertEqual(client.endpoints, (endpoint(client.peer.value),))
+        self.assertEqual(len({client.peer for client in self.running()}), 2)
+
+    def test_peers_that_come_later(self) -> None:
+        """With nobody known there is nothing to do but to say so; a decision after news opens tunnels."""
+        self.start()
+        self.assertEqual(self.clients, [])
+        self.assertEqual(self.isolated, 1)
+        self.know(1)
+        self.tunnels.peers_changed()
+        self.assertEqual([client.peer for client in self.running()], [node(1)])
+
+    def test_one_up(self) -> None:
+        """A tunnel that is up is a success of its peer and ends the isolation."""
+        self.know(1)
+        self.start()
+        self.clients[0].come_up(self.clock.seconds())
+        known = self.store.get(node(1))
+        assert known is not None
+        self.assertEqual((known.failures, known.last_success), (0, self.clock.seconds()))
+        self.assertEqual(self.tunnels.peers, {node(1)})
+        before = self.isolated
+        self.tunnels.decide()
+        self.assertEqual(self.isolated, before)
+        [status] = self.tunnels.status()
+        self.assertEqual(
+            (status.tap, status.peer, status.up, status.remote), ("vifc0", "1/16", True, "192.0.2.1,1194,udp")
+        )
+
+    def test_ended_tunnel_is_replaced_soon(self) -> None:
+        """By another peer, on the same tap, within a fraction of a second."""
+        self.know(1, 2, 3)
+        self.start()
+        first, second = self.running()
+        for client in (first, second):
+            client.come_up(self.clock.seconds())
+        first.end("ping-exit")
+        self.pass_time(0.5)
+        self.assertEqual(len(self.running()), 2)
+        third = self.clients[-1]
+        self.assertEqual(third.tap, first.tap)
+        self.assertEqual({first.peer, second.peer, third.peer}, {node(1), node(2), node(3)})
+
+    def test_a_failing_peer_is_tried_ever_more_rarely(self) -> None:
+        """With backoff, and while we reach nobody never too rarely."""
+        self.know(1)
+        self.start()
+        tries = []
+        for _ in range(4000):
+            if self.running():
+                tries.append(self.clock.seconds())
+                self.running()[0].end("no answer")
+            self.clock.advance(0.1)
+        waits = [b - a for a, b in zip(tries, tries[1:], strict=False)]
+        self.assertLess(waits[0], 2.0)
+        self.assertGreater(len(waits), 10)
+        self.assertGreater(max(waits), 10.0)
+        self.assertLess(max(waits), ISOLATED_RETRY * 1.5 + 1)
+
+    def test_a_failing_peer_is_left_alone_for_long_while_others_work(self) -> None:
+        """Only isolation shortens the waits."""
+        self.know(1, 2)
+        self.start()
+        for client in self.running():
+            if client.peer == node(2):
+                client.come_up(self.clock.seconds())
+        for _ in range(12):
+            for client in self.running():
+                if client.peer == node(1):
+                    client.end("no answer")
+            known = self.store.get(node(1))
+            assert known is not None
+            self.clock.advance(max(0.0, known.next_try - self.clock.seconds()))
+            self.clock.advance(0.3)
+        known = self.store.get(node(1))
+        assert known is not None
+        self.assertGreater(known.failures, 8)
+
+    def test_a_tunnel_that_comes_and_goes_is_backed_off_too(self) -> None:
+        """Coming up does not start the waits anew unless the tunnel stands for a while."""
+        self.know(1)
+        self.start()
+        waits = []
+        for stands in [0.1] * 4 + [HELLO * 10]:
+            [client] = self.running()
+            client.come_up(self.clock.seconds())
+            self.clock.advance(stands)
+            client.end("ping-exit")
+            known = self.store.get(node(1))
+            assert known is not None
+            waits.append(known.next_try - self.clock.seconds())
+            self.clock.advance(waits[-1])
+            self.clock.advance(0.3)
+        self.assertGreater(waits[3], 3.0)
+        self.assertLess(waits[4], 2.0)
+
+    def test_waits_of_an_earlier_run_are_void(self) -> None:
+        """Who starts a node again wants it to try."""
+        self.know(1)
+        self.store.failed(node(1), self.clock.seconds() + 500)
+        self.start()
+        self.assertEqual([client.peer for client in self.running()], [node(1)])
+
+    def test_new_endpoints_end_the_wait(self) -> None:
+        """A peer that has moved is tried at its new place at once."""
+        self.know(1)
+        self.start()
+        for _ in range(8):
+            for client in self.running():
+                client.end("no answer")
+            self.clock.advance(30)
+            self.clock.advance(0.3)
+        for client in self.running():
+            client.end("no answer")
+        self.clock.advance(0.3)
+        self.assertEqual(self.running(), [])
+        self.store.update([(node(1), (endpoint(99),))], self.clock.seconds())
+        self.tunnels.peers_changed()
+        self.assertEqual(self.running()[0].endpoints, (endpoint(99),))
+
+    def test_those_not_named_for_long_come_last(self) -> None:
+        """A peer that the registry has forgotten is tried when the others are."""
+        self.know(*range(10, 40))
+        self.clock.advance(STALE + 1)
+        self.know(1, 2)
+        self.start()
+        self.assertEqual({client.peer for client in self.running()}, {node(1), node(2)})
+
+    def test_openvpn_cannot_be_started(self) -> None:
+        """That is a failure like others, and the loop goes on."""
+        self.know(1)
+        self.broken = True
+        self.start()
+        self.assertFalse(self.clients[0].started)
+        self.broken = False
+        self.pass_time(3)
+        self.assertTrue(self.clients[-1].started)
+
+    def test_duplicate(self) -> None:
+        """Of two tunnels with one peer the node with the greater prefix drops its client; no failure."""
+        self.know(1, 9)
+        self.start()
+        for client in self.running():
+            client.come_up(self.clock.seconds())
+        self.around = Surroundings(served=frozenset([node(1), node(9)]))
+        self.tunnels.repair()
+        self.pass_time(0.5)
+        self.assertEqual([client.peer for client in self.running()], [node(9)])
+        known = self.store.get(node(1))
+        assert known is not None
+        self.assertEqual(known.failures, 0)
+
+    def test_lan(self) -> None:
+        """A peer that appears on the LAN loses its tunnel and gets it back when it disappears there."""
+        self.know(1)
+        self.start()
+        self.clients[0].come_up(self.clock.seconds())
+        self.around = Surroundings(lan=frozenset([node(1)]))
+        self.tunnels.repair()
+        self.pass_time(0.5)
+        self.assertEqual(self.running(), [])
+        self.around = Surroundings()
+        self.tunnels.repair()
+        self.pass_time(0.5)
+        self.assertEqual([client.peer for client in self.running()], [node(1)])
+
+    def test_refresh_replaces_the_worst(self) -> None:
+        """And who was dropped for that rests until the next refresh."""
+        self.know(1, 2, 3)
+        self.start()
+        for client in self.running():
+            client.come_up(self.clock.seconds())
+        worst, best = self.running()
+        self.around = Surroundings(routes={best.tap: 3})
+        self.pass_time(REFRESH - 1, 1.0)
+        self.assertFalse(worst.ended.called)
+        self.pass_time(2)
+        self.assertTrue(worst.ended.called)
+        peers = {client.peer for client in self.running()}
+        self.assertEqual(len(peers), 2)
+        self.assertNotIn(worst.peer, peers)
+        known = self.store.get(worst.peer)
+        assert known is not None
+        self.assertEqual(known.failures, 0)
+
+    def test_what_died_counts_for_the_refresh(self) -> None:
+        """When a tunnel ended by itself since the last refresh, no other is dropped for the ratio."""
+        self.know(1, 2, 3)
+        self.start()
+        for client in self.running():
+            client.come_up(self.clock.seconds())
+        self.running()[0].end("ping-exit")
+        self.pass_time(1)
+        for client in self.running():
+            if not client.up:
+                client.come_up(self.clock.seconds())
+        before = self.running()
+        self.pass_time(REFRESH, 1.0)
+        self.assertEqual(self.running(), before)
+
+    def test_a_bad_turn_is_survived(self) -> None:
+        """An error is logged, and the next refresh comes."""
+        self.know(1)
+        self.start()
+        self.around = None  # type: ignore[assignment]
+        self.pass_time(REFRESH + 1, 1.0)
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
+        self.around = Surroundings()
+        self.know(2)
+        self.tunnels.peers_changed()
+        self.pass_time(REFRESH, 1.0)
+        self.assertEqual({client.peer for client in self.running()}, {node(1), node(2)})
+
+    def test_stop(self) -> None:
+        """All tunnels end, nothing is opened any more, no call stays scheduled."""
+        self.know(1, 2, 3)
+        self.start()
+        self.successResultOf(self.tunnels.stopService())
+        self.assertEqual(self.running(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.pass_time(REFRESH * 2, 1.0)
+        self.assertEqual(len(self.clients), 2)

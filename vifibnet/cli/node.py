@@ -1,0 +1,245 @@
+"""``twistd vifibnet-node``: the options of a node, and the service made of them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vifibnet.cli.options import TwistdArguments, integer, number, port_number
+from vifibnet.errors import BadEndpoints, BadInput
+from vifibnet.model.endpoints import Endpoint
+from vifibnet.node.config import DEFAULT_PORT, SERVER_PROTOCOLS, NodeConfig
+from vifibnet.node.preflight import check
+from vifibnet.wire.endpoints import is_host, parse_endpoint
+
+if TYPE_CHECKING:
+    from twisted.application.service import IService
+
+    from vifibnet.pki.certificates import Identity
+
+_duration = number(0.1, 10_000_000, "seconds")
+
+
+class Options(TwistdArguments[NodeConfig]):
+    """All options of the manual's VIFIBNET section, with ``--key``, ``--mtu`` and ``--main-interface``."""
+
+    name = "vifibnet-node"
+    description = (
+        "Keep this machine connected to a vifibnet network. @FILE reads options from a file, one a line; "
+        "what stands behind -- goes to every openvpn as it is."
+    )
+    identity: Identity
+    """Who we are; there after ``parseOptions``."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add them in the manual's order."""
+        add = parser.add_argument
+        # fmt: off
+        add(
+            "--ip",
+            nargs=3,
+            action="append",
+            default=[],
+            metavar=("ADDRESS", "PORT", "PROTO"),
+            help="advertise this to other nodes instead of what is found out; repeatable",
+        )
+        add(
+            "-i",
+            "--interface",
+            action="append",
+            default=[],
+            help="look for other nodes on the local network behind this interface; repeatable",
+        )
+        add(
+            "--peers-db-refresh",
+            type=_duration,
+            default=3600.0,
+            metavar="SECONDS",
+            help="how often the registry is asked for peers (%(default)g)",
+        )
+        add(
+            "-l",
+            "--log",
+            type=Path,
+            default=Path("/var/log"),
+            metavar="DIR",
+            help="directory of the log files (%(default)s)",
+        )
+        add(
+            "-s",
+            "--state",
+            type=Path,
+            default=Path("/var/lib/vifibnet"),
+            metavar="DIR",
+            help="directory of peers.db and of babeld's state (%(default)s)",
+        )
+        add(
+            "-v",
+            "--verbose",
+            type=integer(0, 5),
+            default=0,
+            metavar="LEVEL",
+            help="0 to 5, also for openvpn and babeld (%(default)s)",
+        )
+        add("--server", metavar="ADDRESS", help="address or name of the registry; none: known peers only")
+        add("--server-port", type=port_number, metavar="PORT", help="port of the registry")
+        add(
+            "--hello",
+            type=number(0.05, 600, "seconds"),
+            default=15.0,
+            metavar="SECONDS",
+            help="babel's hello interval; a dead link is noticed after three to four of them (%(default)g)",
+        )
+        add("-w", "--wireless", action="store_true", help="treat all interfaces as wireless ones")
+        add(
+            "--pp",
+            nargs=2,
+            action="append",
+            metavar=("PORT", "PROTO"),
+            help="run an openvpn server on this port, PROTO udp or tcp-server; repeatable (1194 udp)",
+        )
+        add(
+            "--tunnel-refresh",
+            type=_duration,
+            default=300.0,
+            metavar="SECONDS",
+            help="how often the worst tunnels are replaced (%(default)g)",
+        )
+        add("--dh", metavar="FILE", help="accepted as in 2012; openvpn 2.6 needs no such file")
+        add("--ca", type=Path, required=True, metavar="FILE", help="the network's certificate authority")
+        add("--cert", type=Path, required=True, metavar="FILE", help="this node's certificate")
+        add("--key", type=Path, metavar="FILE", help="its key; may stand behind -- as well")
+        add(
+            "--connection-count",
+            type=integer(0, 200),
+            default=20,
+            metavar="NUMBER",
+            help="how many openvpn clients run at most (%(default)s)",
+        )
+        add(
+            "--refresh-rate",
+            type=number(0, 1, "a ratio"),
+            default=0.05,
+            metavar="RATIO",
+            help="which part of the tunnels a refresh replaces, 0 to 1 (%(default)g)",
+        )
+        add(
+            "--mtu",
+            type=integer(1280, 9000),
+            default=1400,
+            metavar="BYTES",
+            help="largest packet inside the tunnels; the same in the whole network (%(default)s)",
+        )
+        add("--main-interface", default="lo", metavar="INTERFACE",
+            help="where this node's address goes; made as a dummy where it does not exist (%(default)s)")
+        # fmt: on
+
+    def validate(self, namespace: argparse.Namespace, rest: Sequence[str]) -> NodeConfig:
+        """Make the config and look whether this machine can run it."""
+        config = node_config(namespace, rest)
+        self.identity = check(config)
+        return config
+
+
+def node_config(args: argparse.Namespace, rest: Sequence[str]) -> NodeConfig:
+    """Make the config of the parsed options and of openvpn's. Raises BadInput."""
+    key, openvpn_args = _key(args.key, rest)
+    if (args.server is None) != (args.server_port is None):
+        given, missing = ("--server", "--server-port") if args.server else ("--server-port", "--server")
+        raise BadInput(given, f"given without {missing}", "give both, or none to live from peers.db alone")
+    if args.server is not None and not is_host(args.server):
+        raise BadInput("--server", f"{args.server!r} is no address", "give an IP address or a name")
+    for option, names in (("--interface", args.interface), ("--main-interface", [args.main_interface])):
+        for name in names:
+            _check_interface(option, name)
+    if args.main_interface in args.interface:
+        raise BadInput("--main-interface", "also given as --interface", "name another interface")
+    return NodeConfig(
+        ca=args.ca.absolute(),
+        cert=args.cert.absolute(),
+        key=key.absolute(),
+        ip=tuple(_endpoint(words) for words in args.ip),
+        interfaces=tuple(dict.fromkeys(args.interface)),
+        peers_db_refresh=args.peers_db_refresh,
+        log=args.log.absolute(),
+        state=args.state.absolute(),
+        verbose=args.verbose,
+        server=args.server,
+        server_port=args.server_port or 0,
+        hello=args.hello,
+        wireless=args.wireless,
+        pp=_servers(args.pp),
+        tunnel_refresh=args.tunnel_refresh,
+        dh=None if args.dh in (None, "none") else Path(args.dh).absolute(),
+        connection_count=args.connection_count,
+        refresh_rate=args.refresh_rate,
+        openvpn_args=openvpn_args,
+        main_interface=args.main_interface,
+        mtu=args.mtu,
+    )
+
+
+def makeService(options: Options) -> IService:  # noqa: N802
+    """Put the node together; twistd calls this."""
+    from random import SystemRandom
+
+    from twisted.internet import reactor
+
+    from vifibnet.node.service import NodeService
+
+    return NodeService(reactor, SystemRandom(), options.config, options.identity)
+
+
+def _endpoint(words: Sequence[str]) -> Endpoint:
+    """Read one ``--ip``."""
+    try:
+        return parse_endpoint(",".join(words))
+    except BadEndpoints as error:
+        problem = str(error.fields["problem"])
+        raise BadInput("--ip", f"{' '.join(words)!r}: {problem}", "give e.g. 192.0.2.1 1194 udp") from None
+
+
+def _servers(pairs: Sequence[Sequence[str]] | None) -> tuple[tuple[int, str], ...]:
+    """Read all ``--pp``."""
+    if pairs is None:
+        return (DEFAULT_PORT,)
+    servers = []
+    for port, proto in pairs:
+        try:
+            number = port_number(port)
+        except argparse.ArgumentTypeError as error:
+            problem, _, remedy = str(error).partition("; ")
+            raise BadInput("--pp", problem, remedy) from None
+        if proto not in SERVER_PROTOCOLS:
+            remedy = f"give {' or '.join(SERVER_PROTOCOLS)}"
+            raise BadInput("--pp", f"{proto!r} is no protocol for a server", remedy)
+        if (number, proto) in servers:
+            raise BadInput("--pp", f"{number} {proto} is given twice", "give each only once")
+        servers.append((number, proto))
+    return tuple(servers)
+
+
+def _check_interface(option: str, name: str) -> None:
+    """An interface that is not there yet may come; one that Linux would not allow is a mistake."""
+    if not re.fullmatch(r"[^\s/:]{1,15}", name) or name in (".", "..") or name.startswith("-"):
+        raise BadInput(option, f"{name!r} is no name of an interface", "ip link lists those there are")
+
+
+def _key(option: Path | None, rest: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
+    """Take the key from ``--key`` or, as in 2012, out of the openvpn arguments."""
+    words = list(rest)
+    while "--key" in words:
+        at = words.index("--key")
+        if at + 1 == len(words):
+            raise BadInput("-- --key", "no file follows", "give the node's key file")
+        found = Path(words[at + 1])
+        if option is not None and option.absolute() != found.absolute():
+            raise BadInput("--key", f"both {option} and {found} are given", "give one of them")
+        option = found
+        del words[at : at + 2]
+    if option is None:
+        raise BadInput("--key", "missing", "give the key file that vifibnet setup made (cert.key)")
+    return option, tuple(words)

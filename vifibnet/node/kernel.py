@@ -1,0 +1,265 @@
+"""What the node changes in the machine's network, and how it takes that back, also after a crash.
+
+Every change is written down in ``kernel.json`` before it is made, with what takes it back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from vifibnet.errors import CommandFailed
+from vifibnet.interfaces import IKernel
+from vifibnet.node.supervisor import run
+from vifibnet.node.taps import is_ours
+
+BABEL = "42"
+"""The protocol number that babeld's routes carry in the kernel."""
+
+LAST_RESORT = 2**32 - 1
+"""The metric of the route that keeps the network's traffic off the default route."""
+
+TAP_SYSCTLS = {
+    "disable_ipv6": "0",
+    # The link-local address is usable at once, and the peer on the other side configures nothing of ours.
+    "accept_dad": "0",
+    "accept_ra": "0",
+    "autoconf": "0",
+    "accept_redirects": "0",
+}
+
+_SYSCTL = Path("/proc/sys/net/ipv6/conf")
+
+
+@implementer(IKernel)
+class Kernel:
+    """The real machine, by iproute2 and /proc/sys."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, state: Path) -> None:
+        """``state`` keeps a record of what was changed, for the start after a crash."""
+        self._reactor = reactor
+        self._pid_file = state / "babeld.pid"
+        self._record = _Record(state / "kernel.json")
+
+    async def clean(self) -> None:
+        """Remove whatever an earlier run left: our taps, our routes, our babeld. Raises CommandFailed."""
+        await self._end_orphan()
+        self._record.load()
+        await self.restore()
+        left = [name for _, name in socket.if_nameindex() if is_ours(name)]
+        if left:
+            # Only taps: an interface of another kind has its name by chance.
+            links = json.loads(await self._ip("-json", "-details", "link", "show"))
+            taps = {link["ifname"] for link in links if link.get("linkinfo", {}).get("info_kind") == "tun"}
+            await self._batch(f"link delete {name}" for name in left if name in taps)
+
+    async def add_taps(self, names: Sequence[str], mtu: int) -> None:
+        """Make persistent taps that are up, with their link-local address alone. Raises CommandFailed."""
+        self._record.add(f"link delete {name}" for name in names)
+        await self._batch(
+            line
+            for name in names
+            for line in (
+                f"tuntap add dev {name} mode tap",
+                f"link set dev {name} mtu {mtu} multicast on addrgenmode eui64",
+            )
+        )
+        for name in names:
+            for key, value in TAP_SYSCTLS.items():
+                _write(_SYSCTL / name / key, value)
+        await self._batch(f"link set dev {name} up" for name in names)
+
+    async def add_subnet(
+        self, interface: str, address: IPv6Address, subnet: IPv6Network, network: IPv6Network
+    ) -> None:
+        """Own the subnet: the address on the interface, the rest of subnet and network unreachable.
+
+        Turns forwarding on. Makes the interface (a dummy) when there is none. Raises CommandFailed.
+        """
+        self._record.network = str(network)
+        if interface not in (name for _, name in socket.if_nameindex()):
+            self._record.add([f"link delete {interface}"])
+            await self._add_dummy(interface)
+        (link,) = json.loads(await self._ip("-json", "address", "show", "dev", interface))
+        if "UP" not in link["flags"]:
+            self._record.add([f"link set {interface} down"])
+        self._set({_SYSCTL / interface / "disable_ipv6": "0"})
+        if str(address) not in (known["local"] for known in link["addr_info"] if "local" in known):
+            self._record.add([f"address delete {address}/128 dev {interface}"])
+        reject = f"route {{}} unreachable {network} dev lo proto static metric {LAST_RESORT}"
+        reject_own = f"route {{}} unreachable {subnet} dev lo proto static"
+        self._record.add([reject.format("delete"), reject_own.format("delete")])
+        await self._batch(
+            [
+                f"link set {interface} up",
+                f"address replace {address}/128 dev {interface} nodad",
+                reject.format("replace"),
+                reject_own.format("replace"),
+            ]
+        )
+        self._forward()
+
+    async def flush_routes(self) -> None:
+        """Remove the routes that a killed babeld left behind in our network; before every babeld."""
+        if self._record.network:
+            await self._ip("-6", "route", "flush", "root", self._record.network, "proto", BABEL)
+
+    async def restore(self) -> None:
+        """Take back everything that add_taps and add_subnet did. What cannot be taken back is logged."""
+        # The administrator may have removed some of it meanwhile: the rest goes nevertheless.
+        for step in (self.flush_routes(), self._batch(reversed(self._record.undo), "-force")):
+            try:
+                await step
+            except CommandFailed as error:
+                self.log.warn("not everything could be taken back: {error}", error=error)
+        for path, value in self._record.sysctls.items():
+            # An interface that has gone meanwhile has taken its sysctls with it.
+            with suppress(CommandFailed):
+                _write(Path(path), value)
+        self._record.clear()
+
+    async def _add_dummy(self, name: str) -> None:
+        """Make an interface that leads nowhere. Raises CommandFailed."""
+        try:
+            await self._batch([f"link add {name} type dummy"])
+        except CommandFailed:
+            # Small kernels know no dummy; a bridge without ports is as good.
+            await self._batch([f"link add {name} type bridge"])
+        await self._batch([f"link set {name} up"])
+
+    def _forward(self) -> None:
+        """Make the machine a router, and leave every other interface the way it was.
+
+        A router ignores router advertisements unless accept_ra is 2 (Linux, ip-sysctl).
+        """
+        everywhere = _SYSCTL / "all" / "forwarding"
+        if _read(everywhere) != "0":
+            return
+        others = [path for path in _SYSCTL.iterdir() if path.name != "all" and not is_ours(path.name)]
+        # Turning "all" off again turns every interface off: those that were on are put back after it.
+        self._record.note([everywhere, *(path / "forwarding" for path in others)])
+        self._set({path / "accept_ra": "2" for path in others if _hears_routers(path)})
+        _write(everywhere, "1")
+
+    def _set(self, values: dict[Path, str]) -> None:
+        values = {path: value for path, value in values.items() if _read(path) != value}
+        self._record.note(values)
+        for path, value in values.items():
+            _write(path, value)
+
+    async def _end_orphan(self) -> None:
+        """Stop the babeld of a node that was killed; another program with the same number is left alone."""
+        try:
+            pid = int(self._pid_file.read_text())
+            process = os.pidfd_open(pid)
+        except (OSError, ValueError):
+            return
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if os.path.basename(command[0]) != b"babeld" or os.fsencode(self._pid_file) not in command:
+                return
+            self.log.info("stopping the babeld of an earlier run, process {pid}", pid=pid)
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                signal.pidfd_send_signal(process, number)
+                for _ in range(100):
+                    # It becomes readable when the process ends.
+                    if select.select([process], [], [], 0)[0]:
+                        return
+                    await deferLater(self._reactor, 0.02)
+        except OSError:
+            return
+        finally:
+            os.close(process)
+
+    async def _ip(self, *arguments: str) -> str:
+        return await run(self._reactor, ["ip", *arguments])
+
+    async def _batch(self, lines: Iterable[str], *options: str) -> None:
+        text = "".join(f"{line}\n" for line in lines)
+        if text:
+            await run(self._reactor, ["ip", *options, "-batch", "-"], text.encode())
+
+
+class _Record:
+    """What was changed, on disk before it is: lines for ``ip -batch`` that take it back (the last first),
+    and the sysctls' old values (in the order they are to be written)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.undo: list[str] = []
+        self.sysctls: dict[str, str] = {}
+        self.network = ""
+
+    def add(self, undo: Iterable[str]) -> None:
+        """Note what will take the next change back."""
+        self.undo += undo
+        self._save()
+
+    def note(self, paths: Iterable[Path]) -> None:
+        """Note the values of some sysctls, before they are changed."""
+        for path in paths:
+            self.sysctls.setdefault(str(path), _read(path))
+        self._save()
+
+    def load(self) -> None:
+        """Read what a node that was killed has left, if that was here and since the machine was started."""
+        try:
+            found = json.loads(self._path.read_text())
+            if found.pop("where") != _where():
+                return
+            self.undo, self.sysctls, self.network = found["undo"], found["sysctls"], found["network"]
+        except (OSError, ValueError, KeyError, AttributeError):
+            return
+
+    def clear(self) -> None:
+        """Everything is taken back."""
+        self.undo, self.sysctls, self.network = [], {}, ""
+        self._path.unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        found = {"where": _where(), "undo": self.undo, "sysctls": self.sysctls, "network": self.network}
+        # Rename alone will do: after a power cut there is nothing to take back.
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps(found, indent=1))
+        new.replace(self._path)
+
+
+def _where() -> str:
+    """This boot of the machine, and this network namespace."""
+    return f"{_read(Path('/proc/sys/kernel/random/boot_id'))} {os.readlink('/proc/self/ns/net')}"
+
+
+def _hears_routers(path: Path) -> bool:
+    """Whether an interface heeds router advertisements, as long as it does not forward."""
+    return _read(path / "accept_ra") == "1" and _read(path / "forwarding") == "0"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise CommandFailed(command=f"read {path}", status=error.errno, output=error.strerror) from None
+
+
+def _write(path: Path, value: str) -> None:
+    """Write where that makes a difference: /proc/sys may well be read-only and right."""
+    if _read(path) == value:
+        return
+    try:
+        path.write_text(value)
+    except OSError as error:
+        raise CommandFailed(command=f"write {path}", status=error.errno, output=error.strerror) from None

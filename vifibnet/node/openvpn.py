@@ -1,0 +1,337 @@
+"""OpenVPN processes, watched through their management sockets.
+
+Each process connects to a unix socket of ours, waits there until it is released, and exits when the socket
+closes: so none outlives us.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from vifibnet.errors import BadAddress
+from vifibnet.model.addresses import Prefix
+from vifibnet.model.endpoints import Endpoint
+from vifibnet.node.management import ManagementPort
+from vifibnet.node.supervisor import ENVIRONMENT, Child, Exit, Supervisor
+from vifibnet.wire import openvpn as wire
+from vifibnet.wire.openvpn import OpenVPNSettings
+
+__all__ = ["OpenVPNClient", "OpenVPNServer", "OpenVPNSettings", "Served", "refusal"]
+
+LONGEST_POLL = 5.0
+"""Seconds between two questions to a server who is connected, at most."""
+
+ANSWER_TIMEOUT = 2.0
+"""Seconds that openvpn has to answer a question."""
+
+FAREWELL = 0.2
+"""Seconds for the other side to hear that we stop; a second SIGTERM cuts openvpn's own wait of 2 s short."""
+
+TRAFFIC_INTERVAL = 5
+"""Seconds between two counts of a client's bytes."""
+
+
+class OpenVPNClient:
+    """One try to reach one peer: one process, which ends when the tunnel does.
+
+    ``up`` says whether the tunnel stands, ``since`` when (the reactor's seconds) it came up, or else was
+    started; ``bytes`` both ways so far; ``remote`` the endpoint that answered. ``ended`` fires once, with
+    the reason in words, when the process has ended for whatever reason; it never fails.
+    ``on_change`` is called when ``up`` has changed.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: OpenVPNSettings,
+        tap: str,
+        peer: Prefix,
+        endpoints: Sequence[Endpoint],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.tap = tap
+        self.peer = peer
+        self.up = False
+        self.since = 0.0
+        self.bytes = 0
+        self.remote: Endpoint | None = None
+        self.ended: Deferred[str] = Deferred()
+        self._reactor = reactor
+        self._endpoints = tuple(endpoints)
+        self._on_change = on_change
+        self._started = False
+        self._reason = ""
+        self._detail = self._fatal = ""
+        self._deadline: IDelayedCall | None = None
+        self._waiting: list[Deferred[None]] = []
+        command = wire.client_command(settings, tap=tap, peer=peer, endpoints=self._endpoints)
+        self._child = Child(reactor, command, log=settings.log_file(tap))
+        greeting = ("state on", f"bytecount {TRAFFIC_INTERVAL}")
+        self._port = ManagementPort(reactor, settings.socket(tap), greeting, self._event)
+
+    def start(self) -> None:
+        """Start the process; that it could not be started is a reason in ``ended``, too."""
+        self._started, self.since = True, self._reactor.seconds()
+        self._child.ended.addCallback(lambda end: Deferred.fromCoroutine(self._over(end)))
+        try:
+            self._port.open()
+            self._child.start()
+        except Exception as error:
+            self._child.ended.callback(Exit(None, None, (str(error),)))
+            return
+        patience = len(self._endpoints) * (wire.CONNECT_TIMEOUT + wire.RESOLVE_TIMEOUT) + 3
+        self._deadline = self._reactor.callLater(patience, self._end, f"no tunnel after {patience} s")
+
+    async def stop(self) -> None:
+        """End the tunnel, telling the other side; returns when the process is gone."""
+        self._reason = self._reason or "stopped"
+        if self.ended.called or not self._started:
+            return
+        over: Deferred[None] = Deferred()
+        self._waiting.append(over)
+        await self._child.stop(insist=FAREWELL)
+        await over
+
+    def _event(self, event: wire.Event) -> None:
+        match event:
+            case wire.ByteCount():
+                self.bytes = event.received + event.sent
+            case wire.State(name="CONNECTED"):
+                self._cancel_deadline()
+                self.up, self.since = True, self._reactor.seconds()
+                self.remote = _endpoint(event, self._endpoints)
+                self._on_change()
+            case wire.State(name="RECONNECTING" | "EXITING") if self.up and not self._reason:
+                # The next try is not openvpn's to decide, nor how long it takes its leave.
+                self._end(f"lost ({event.detail})")
+            case wire.State(name="RECONNECTING" | "EXITING") if event.detail:
+                self._detail = event.detail
+            case wire.Notice() if self.up:
+                self._end(f"lost ({event.what})")
+            case wire.Fatal():
+                self._fatal = event.text
+
+    def _end(self, reason: str) -> None:
+        """Give the tunnel up."""
+        self._reason = self._reason or reason
+        Deferred.fromCoroutine(self.stop())
+
+    async def _over(self, end: Exit) -> None:
+        """The process has ended."""
+        self._cancel_deadline()
+        was_up, self.up = self.up, False
+        if not self._reason and self._detail:
+            self._reason = f"{'lost' if was_up else 'not reached'} ({self._detail})"
+        if not self._reason:
+            said = self._fatal or wire.complaint(end.output)
+            self._reason = f"openvpn {end}{said and f': {said}'}"
+        await self._port.close()
+        if was_up:
+            self._on_change()
+        waiting, self._waiting = self._waiting, []
+        self.ended.callback(self._reason)
+        for over in waiting:
+            over.callback(None)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+
+
+def _endpoint(state: wire.State, endpoints: Sequence[Endpoint]) -> Endpoint:
+    """Which of the endpoints a client is connected to; one with a name may have any address."""
+
+    def fits(endpoint: Endpoint) -> int:
+        if endpoint.port != state.port:
+            return 0
+        try:
+            return 2 if ip_address(endpoint.address) == ip_address(state.address) else 0
+        except ValueError:
+            return 1
+
+    best = max(endpoints, key=fits)
+    return replace(best, address=state.address or best.address, port=state.port or best.port)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A peer that is connected to our server: its OpenVPN client id, the address and port it comes from,
+    when it came (the reactor's seconds) and the bytes both ways so far."""
+
+    cid: int
+    address: str
+    port: int
+    since: float
+    bytes: int = 0
+
+
+class OpenVPNServer(Service):
+    """One OpenVPN server, kept running.
+
+    ``served`` are the peers connected now; ``on_change`` is called when their set has changed.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        rng: Random,
+        settings: OpenVPNSettings,
+        tap: str,
+        port: int,
+        proto: str,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.tap = tap
+        self.port = port
+        self.proto = proto
+        self.served: dict[Prefix, Served] = {}
+        self._reactor = reactor
+        self._on_change = on_change
+        self._asked: list[Deferred[None]] = []
+        # At that level the log says when a client leaves; at every level the table does.
+        greeting = ("log on",) if settings.verbose >= 3 else ()
+        self._management = ManagementPort(reactor, settings.socket(tap), greeting, self._event)
+        self._poll = LoopingCall(self.poll)
+        self._poll.clock = reactor
+        self._poll_interval = min(settings.hello, LONGEST_POLL)
+        self.supervisor = Supervisor(
+            reactor,
+            rng,
+            f"openvpn server {tap} ({port} {proto})",
+            lambda: wire.server_command(settings, tap=tap, port=port, proto=proto),
+            log=settings.log_file(tap),
+            on_end=self._ended,
+            explain=wire.complaint,
+            insist=FAREWELL,
+        )
+
+    def startService(self) -> None:
+        """Start the server. Raises CannotListenError where its management socket cannot be made."""
+        super().startService()
+        self._management.open()
+        self.supervisor.startService()
+        self._poll.start(self._poll_interval, now=False)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the server, telling its clients; fires when the process is gone."""
+        super().stopService()
+        if self._poll.running:
+            self._poll.stop()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self.supervisor.stopService()
+        await self._management.close()
+
+    def poll(self) -> None:
+        """Ask openvpn now who is connected (it is asked every few seconds anyway)."""
+        self._management.send("status 3")
+
+    async def kick(self, prefix: Prefix) -> None:
+        """Disconnect a peer at once."""
+        served = self.served.pop(prefix, None)
+        if served is None:
+            return
+        self._on_change()
+        self._management.send(f"client-kill {served.cid} HALT")
+        answer: Deferred[None] = Deferred()
+        self._asked.append(answer)
+        answer.addTimeout(ANSWER_TIMEOUT, self._reactor)
+        self.poll()
+        with suppress(DeferredTimeout):
+            await answer
+
+    def _event(self, event: wire.Event) -> None:
+        match event:
+            case wire.Established():
+                self._established(event)
+            case wire.Status():
+                self._status(event)
+            case wire.Log() if "client-instance exiting" in event.text:
+                self.poll()
+
+    def _established(self, event: wire.Established) -> None:
+        try:
+            prefix = Prefix.parse(event.name)
+        except BadAddress:
+            self.log.warn("{name} is no node's name: disconnected from {tap}", name=event.name, tap=self.tap)
+            self._management.send(f"client-kill {event.cid} HALT")
+            return
+        self.served[prefix] = Served(event.cid, event.address, event.port, self._reactor.seconds())
+        self._on_change()
+
+    def _status(self, event: wire.Status) -> None:
+        """Whoever is not in the table any more is gone: it has come before the table was written."""
+        rows = {client.cid: client for client in event.clients}
+        before = len(self.served)
+        self.served = {
+            prefix: replace(served, bytes=rows[served.cid].bytes)
+            for prefix, served in self.served.items()
+            if served.cid in rows
+        }
+        asked, self._asked = self._asked, []
+        if len(self.served) != before:
+            self._on_change()
+        for answer in asked:
+            if not answer.called:
+                answer.callback(None)
+
+    def _ended(self, end: Exit) -> None:
+        """The process has ended, and with it every tunnel it had."""
+        if self.served:
+            self.served = {}
+            self._on_change()
+
+
+def refusal(settings: OpenVPNSettings) -> str | None:
+    """What speaks against the operator's extra arguments: openvpn's own words, or None.
+
+    Blocks some 20 ms: for checks before the reactor runs.
+    """
+    for argument in settings.extra:
+        if argument in wire.OURS:
+            return f"{argument} is set by vifibnet itself"
+    nowhere = Endpoint("127.0.0.1", 9, "udp")
+    # Nobody listens on the management socket, so that a command line that is right ends there.
+    elsewhere = replace(settings, state=Path(os.devnull), verbose=0)
+    for command in (
+        wire.server_command(elsewhere, tap="vifs0", port=9, proto="udp"),
+        wire.client_command(elsewhere, tap="vifc0", peer=Prefix(0, 1), endpoints=[nowhere]),
+    ):
+        try:
+            answer = subprocess.run(
+                command,
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=5,
+                check=False,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            return "it does not come to an end with them"
+        if "Options error:" in answer.stdout:
+            return wire.complaint(answer.stdout.splitlines())
+    return None

@@ -1,0 +1,114 @@
+"""The real parts that a node is made of. A test makes others with the same shape."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from vifibnet.interfaces import IKernel
+from vifibnet.model.addresses import Prefix
+from vifibnet.model.endpoints import Endpoint
+from vifibnet.node import nudge
+from vifibnet.node.babeld import Babeld, BabeldSettings, Neighbour
+from vifibnet.node.config import NodeConfig
+from vifibnet.node.kernel import Kernel
+from vifibnet.node.lock import Lock
+from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer
+from vifibnet.node.preflight import openvpn_settings
+from vifibnet.node.taps import client_taps, server_taps
+from vifibnet.node.tunnels import Client
+from vifibnet.pki.certificates import Identity
+from vifibnet.store.peers import PeerStore
+
+if TYPE_CHECKING:
+    from vifibnet.node.portmap.mapper import PortMapper
+    from vifibnet.node.registryclient import RegistryClient
+
+
+class Parts:
+    """Makes each part when it is asked for. What only some nodes need is imported only then."""
+
+    def __init__(self, reactor: Any, rng: Random, config: NodeConfig, identity: Identity) -> None:
+        """Nothing is made yet."""
+        self._reactor = reactor
+        self._rng = rng
+        self._config = config
+        self._identity = identity
+        self._openvpn = openvpn_settings(config)
+
+    def lock(self) -> Lock:
+        """Take the lock. Raises BadInput when another node has it."""
+        return Lock(self._config.state)
+
+    def store(self) -> PeerStore:
+        """Open the peer database. Raises BadInput."""
+        return PeerStore.open(self._config.peers_db, self._identity.network)
+
+    def kernel(self) -> IKernel:
+        """The machine's network."""
+        return Kernel(self._reactor, self._config.state)
+
+    def babeld(self, on_change: Callable[[], None], before: Callable[[], Awaitable[None]]) -> Babeld:
+        """The routing daemon, over all our taps and the operator's interfaces."""
+        config, identity = self._config, self._identity
+        settings = BabeldSettings(
+            network=identity.network,
+            prefix=identity.prefix,
+            tunnels=(*client_taps(config.connection_count), *server_taps(len(config.pp))),
+            state=config.state,
+            log=config.log,
+            lan=config.interfaces,
+            hello=config.hello,
+            wireless=config.wireless,
+            verbose=config.verbose,
+        )
+        return Babeld(self._reactor, self._rng, settings, on_change, before)
+
+    def send_to(self, neighbour: Neighbour, packet: bytes) -> None:
+        """Send a Babel packet to a neighbour of our babeld."""
+        nudge.send(neighbour, packet)
+
+    def servers(self, on_change: Callable[[], None]) -> dict[str, OpenVPNServer]:
+        """The openvpn servers by their taps."""
+        taps = server_taps(len(self._config.pp))
+        return {
+            tap: OpenVPNServer(self._reactor, self._rng, self._openvpn, tap, port, proto, on_change)
+            for tap, (port, proto) in zip(taps, self._config.pp, strict=True)
+        }
+
+    def connect(
+        self, tap: str, peer: Prefix, endpoints: Sequence[Endpoint], on_change: Callable[[], None]
+    ) -> Client:
+        """An openvpn client, not started yet."""
+        return OpenVPNClient(self._reactor, self._openvpn, tap, peer, endpoints, on_change)
+
+    def registry(
+        self, on_connected: Callable[[], None], on_seen: Callable[[], None]
+    ) -> RegistryClient | None:
+        """The registry, if we were given one."""
+        config = self._config
+        if config.server is None:
+            return None
+        from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+
+        from vifibnet.node.registryclient import RegistryClient
+        from vifibnet.pki.tls import client_options
+        from vifibnet.wire.amp import ALPN
+
+        address = HostnameEndpoint(self._reactor, config.server, config.server_port, timeout=10)
+        options = client_options(self._identity.ca, self._identity, [ALPN])
+        return RegistryClient(
+            self._reactor,
+            self._rng,
+            wrapClientTLS(options, address),
+            f"{config.server} port {config.server_port}",
+            on_connected,
+            on_seen,
+        )
+
+    def mapper(self, on_change: Callable[[], None]) -> PortMapper:
+        """What asks gateways for ports; ``on_change`` is called when an endpoint has come or gone."""
+        from vifibnet.node.portmap.mapper import make_mapper
+
+        return make_mapper(self._reactor, self._rng, on_change=lambda _: on_change())

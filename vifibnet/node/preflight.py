@@ -1,0 +1,159 @@
+"""Everything that can be seen to be wrong before anything is started. Nothing is written here."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import socket
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vifibnet.errors import BadInput
+from vifibnet.node.config import NodeConfig
+from vifibnet.node.lock import Lock, check_state_path
+from vifibnet.node.openvpn import OpenVPNSettings, refusal
+from vifibnet.pki.certificates import Identity
+from vifibnet.store.peers import PeerStore
+from vifibnet.wire.babel import PORT
+
+PROGRAMS = {"openvpn": "openvpn", "babeld": "babeld", "ip": "iproute2"}
+"""What a node runs, and the Debian package that has it."""
+
+SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+"""Where these programs are, though not everybody who became root has them on PATH."""
+
+CAP_NET_ADMIN = 12
+
+FAREWELL = 5.0
+"""Seconds within which the openvpn servers of a node that was killed have ended (they take two)."""
+
+
+def check(config: NodeConfig, now: datetime | None = None) -> Identity:
+    """Look at everything; return who we are. Raises BadInput at the first thing that is wrong."""
+    check_programs(PROGRAMS)
+    check_privilege()
+    check_directory("--state", config.state)
+    check_directory("--log", config.log)
+    check_state_path(config.state)
+    identity = Identity.load(config.ca, config.cert, config.key, now or datetime.now(UTC))
+    # Before the ports: with a second node they are taken as well, and that would be the lesser answer.
+    Lock(config.state).release()
+    PeerStore.open(config.peers_db, identity.network).close()
+    check_dh(config.dh)
+    # Sockets of ours without a node: it was killed, and its openvpn servers are about to say goodbye and end.
+    check_ports(config.pp, FAREWELL if any(config.state.glob("vifs*.sock")) else 0.0)
+    check_babel_port(config.state)
+    if config.openvpn_args:
+        problem = refusal(openvpn_settings(config))
+        if problem is not None:
+            raise BadInput("-- openvpn_args", f"openvpn refuses them ({problem})", "see man openvpn")
+    return identity
+
+
+def openvpn_settings(config: NodeConfig) -> OpenVPNSettings:
+    """What the openvpn processes of this node have in common."""
+    return OpenVPNSettings(
+        ca=config.ca,
+        cert=config.cert,
+        key=config.key,
+        state=config.state,
+        log=config.log,
+        hello=config.hello,
+        mtu=config.mtu,
+        verbose=config.verbose,
+        extra=config.openvpn_args,
+    )
+
+
+def check_programs(programs: dict[str, str]) -> None:
+    """All programs are there. Puts the system's directories behind PATH where they are not on it."""
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join([*path, *(d for d in SYSTEM_DIRECTORIES if d not in path)])
+    for program, package in programs.items():
+        if shutil.which(program) is None:
+            raise BadInput(program, "this program is missing", f"install it: apt-get install {package}")
+
+
+def check_privilege(status: Path = Path("/proc/self/status"), tun: Path = Path("/dev/net/tun")) -> None:
+    """We may make interfaces and routes, and openvpn may open its device."""
+    remedy = "run it as root"
+    if os.geteuid() != 0:
+        raise BadInput("twistd vifibnet-node", "does not have enough privilege", remedy)
+    with contextlib.suppress(OSError):
+        [capabilities] = [line for line in status.read_text().splitlines() if line.startswith("CapEff:")]
+        if not int(capabilities.split()[1], 16) >> CAP_NET_ADMIN & 1:
+            raise BadInput(
+                "twistd vifibnet-node",
+                "may not change the network (it has no CAP_NET_ADMIN)",
+                f"{remedy}, outside of a container or in one with that capability",
+            )
+    if not tun.exists():
+        raise BadInput(tun, "is not there", "load the kernel's module: modprobe tun")
+
+
+def check_directory(option: str, path: Path) -> None:
+    """The directory is there and can be written to."""
+    if not path.is_dir():
+        problem = "is no directory" if path.exists() else "does not exist"
+        raise BadInput(f"{option} {path}", problem, "give a directory that exists (mkdir makes one)")
+    if not _can_write(path):
+        raise BadInput(f"{option} {path}", "cannot be written to", "give a directory where you may write")
+
+
+def _can_write(path: Path) -> bool:
+    """Whether a file can be made there, tried with one that never gets a name."""
+    try:
+        os.close(os.open(path, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC))
+    except OSError as error:
+        unsupported = error.errno in (errno.EOPNOTSUPP, errno.EISDIR)
+        return unsupported and os.access(path, os.W_OK | os.X_OK)
+    return True
+
+
+def check_dh(path: Path | None) -> None:
+    """The file is there; openvpn is not given it, but whoever names one should not be mistaken in it."""
+    if path is not None and not path.is_file():
+        raise BadInput(f"--dh {path}", "is no file", "give a file, or none: openvpn 2.6 needs no such file")
+
+
+def check_ports(servers: Sequence[tuple[int, str]], patience: float = 0.0) -> None:
+    """Nobody else listens where our servers will, or only for so many seconds more."""
+    deadline = time.monotonic() + patience
+    for port, proto in servers:
+        kind = socket.SOCK_DGRAM if proto == "udp" else socket.SOCK_STREAM
+        # Nothing runs yet that this could block.
+        while not (free := can_listen(port, kind)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if not free:
+            raise BadInput(f"--pp {port} {proto}", "this port is in use", "give another or stop who uses it")
+
+
+def check_babel_port(state: Path) -> None:
+    """No babeld of the system's runs here; one that a killed node left is removed at the start."""
+    if can_listen(PORT, socket.SOCK_DGRAM) or (state / "babeld.pid").exists():
+        return
+    raise BadInput(
+        f"UDP port {PORT}",
+        "is in use, probably by another babeld",
+        "stop that first: systemctl disable --now babeld",
+    )
+
+
+def can_listen(port: int, kind: socket.SocketKind) -> bool:
+    """Whether the port is free, for IPv6 and IPv4 at once, as openvpn's servers listen."""
+    try:
+        with socket.socket(socket.AF_INET6, kind) as probe:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            if kind == socket.SOCK_STREAM:
+                # Connections of a server that is gone do not keep a new one from listening.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("::", port))
+            if kind == socket.SOCK_STREAM:
+                probe.listen(1)
+    except OSError as error:
+        return error.errno != errno.EADDRINUSE
+    return True

@@ -1,0 +1,214 @@
+"""The registry as a node reaches it: AMP over mutual TLS, over a connection that is kept up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, cast
+
+from twisted.application.internet import ClientService, backoffPolicy
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.error import ConnectError, ConnectionClosed
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.protocols.amp import AMP, AmpError, Command
+from zope.interface import implementer
+
+from vifibnet.errors import BadAddress, BadEndpoints, RegistryRefusal, RegistryUnreachable
+from vifibnet.interfaces import IRegistry
+from vifibnet.model.addresses import Prefix
+from vifibnet.model.endpoints import Endpoint
+from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers
+from vifibnet.wire.endpoints import format_endpoints, parse_endpoints
+
+CALL_TIMEOUT = 10.0
+"""Seconds that one call may take, the waiting for a connection included."""
+
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
+"""Seconds between attempts to connect: at first and at most, to which jitter comes."""
+
+
+@implementer(IRegistry)
+class RegistryClient(Service):
+    """Keeps one connection to the registry, and speaks for the node whose certificate it shows.
+
+    ``connected`` tells whether the registry has answered on the present connection: with TLS 1.3 a
+    connection stands before the other side has refused our certificate.
+    """
+
+    log = Logger()
+    connected = False
+    seen: str | None = None
+
+    def __init__(
+        self,
+        reactor: Any,
+        rng: Random,
+        endpoint: IStreamClientEndpoint,
+        where: str,
+        on_connected: Callable[[], None] = lambda: None,
+        on_seen: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``endpoint`` has TLS in it; ``where`` is what it is called in messages; ``on_connected`` is called
+        when the registry answers again, ``on_seen`` when it sees us somewhere else."""
+        self._reactor = reactor
+        self._where = where
+        self._on_connected = on_connected
+        self._on_seen = on_seen
+        self._problem = "no connection yet"
+        backoff = backoffPolicy(FIRST_DELAY, LONGEST_DELAY, 1.5, lambda: rng.random() * FIRST_DELAY)
+        factory = Factory.forProtocol(lambda: _Connection(self._made, self._lost))
+        factory.noisy = False
+        # For the ClientService every connection is a success, also one on which we are turned away.
+        self._turned_away = 0
+        self._client = ClientService(
+            endpoint, factory, lambda attempt: backoff(max(attempt, self._turned_away)), clock=reactor
+        )
+        self._connection: _Connection | None = None
+
+    def startService(self) -> None:
+        """Connect, now and whenever the connection is lost."""
+        super().startService()
+        self._client.startService()
+
+    def stopService(self) -> Deferred[Any]:
+        """Hang up; fires when the connection is closed."""
+        super().stopService()
+        stopped = self._client.stopService()
+        # A polite goodbye waits for the other side's, which may be gone.
+        if self._connection is not None:
+            self._connection.abort()
+        return cast("Deferred[Any]", stopped)
+
+    # -- the calls ----------------------------------------------------------------------------------
+
+    async def declare(self, endpoints: Sequence[Endpoint]) -> None:
+        """Say where we can be reached. Raises RegistryUnreachable or a RegistryRefusal."""
+        await self._call(Declare, endpoints=format_endpoints(endpoints))
+
+    async def peers(self, count: int) -> list[tuple[Prefix, tuple[Endpoint, ...]]]:
+        """Up to ``count`` random peers; those in words we do not understand are left out."""
+        answer = await self._call(GetPeers, count=count)
+        return [peer for each in answer["peers"] if (peer := _peer(each)) is not None]
+
+    async def bootstrap(self) -> tuple[Prefix, tuple[Endpoint, ...]]:
+        """One peer that can be reached."""
+        peer = _peer(await self._call(GetBootstrapPeer))
+        if peer is None:
+            raise RegistryUnreachable(where=self._where, problem="it names a peer that cannot be understood")
+        return peer
+
+    async def _call(self, command: type[Command], **arguments: object) -> dict[str, Any]:
+        """Call on the present connection, or on the one that is about to be made."""
+        connection: _Connection | None = None
+        # Whoever calls may have been told something by the ClientService, which bears no call from inside.
+        await deferLater(self._reactor, 0)
+        # Waiters hear of the first failure to connect instead of waiting for better times.
+        waiting = self._client.whenConnected(failAfterFailures=1)
+        try:
+            connection = cast(_Connection, await waiting.addTimeout(CALL_TIMEOUT, self._reactor))
+            return await self._ask(connection, command, **arguments)
+        except RegistryRefusal:
+            raise
+        except CancelledError:
+            if self.running:
+                raise
+            raise RegistryUnreachable(where=self._where, problem="this node stops") from None
+        except Exception as error:
+            if connection is not None:
+                connection.abort()
+            raise RegistryUnreachable(where=self._where, problem=_words(error)) from error
+
+    async def _ask(
+        self, connection: _Connection, command: type[Command], **arguments: object
+    ) -> dict[str, Any]:
+        """One call on one connection; note where we are seen from."""
+        calling: Deferred[dict[str, Any]] = connection.callRemote(command, **arguments)
+        answer = await calling.addTimeout(CALL_TIMEOUT, self._reactor)
+        self._answered(connection, answer["seen"])
+        return answer
+
+    # -- the connection -----------------------------------------------------------------------------
+
+    def _made(self, connection: _Connection) -> None:
+        self._connection = connection
+        Deferred.fromCoroutine(self._greet(connection))
+
+    async def _greet(self, connection: _Connection) -> None:
+        """Make one call at once: only an answer shows that we are welcome."""
+        try:
+            await self._ask(connection, GetPeers, count=1)
+            self._turned_away = 0
+            return
+        except Exception as error:
+            problem = _words(error)
+        self._turned_away += 1
+        say = self.log.debug if problem == self._problem else self.log.warn
+        self._problem = problem
+        say("the registry at {where} turns us away: {problem}", where=self._where, problem=problem)
+        connection.abort()
+
+    def _answered(self, connection: _Connection, seen: str) -> None:
+        changed, self.seen = seen != self.seen, seen
+        if changed:
+            self._on_seen()
+        if not self.connected and connection is self._connection:
+            self.connected = True
+            self._problem = ""
+            self.log.info(
+                "the registry at {where} answers; it sees us at {seen}", where=self._where, seen=seen
+            )
+            self._on_connected()
+
+    def _lost(self, connection: _Connection) -> None:
+        if connection is not self._connection:
+            return
+        self._connection = None
+        if self.connected:
+            self.connected = False
+            self.log.info("the connection to the registry at {where} is lost", where=self._where)
+
+
+class _Connection(AMP):
+    """One AMP connection; it makes calls and takes none."""
+
+    def __init__(
+        self, on_made: Callable[[_Connection], None], on_lost: Callable[[_Connection], None]
+    ) -> None:
+        super().__init__()
+        self._on_made = on_made
+        self._on_lost = on_lost
+
+    def connectionMade(self) -> None:
+        """Tell the one who uses it."""
+        super().connectionMade()
+        self._on_made(self)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """Tell the one who used it, before the calls under way fail."""
+        self._on_lost(self)
+        super().connectionLost(reason)
+
+    def abort(self) -> None:
+        """Close it without waiting for the other side."""
+        cast(Any, self.transport).abortConnection()
+
+
+def _peer(answer: dict[str, Any]) -> tuple[Prefix, tuple[Endpoint, ...]] | None:
+    """A peer out of an answer; None where a newer registry says what we cannot read."""
+    try:
+        return Prefix.parse(answer["prefix"]), parse_endpoints(answer["endpoints"])
+    except (BadAddress, BadEndpoints):
+        return None
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, for the end of a sentence."""
+    if isinstance(error, TimeoutError):
+        return "it takes too long"
+    if isinstance(error, ConnectError | ConnectionClosed | AmpError | RegistryRefusal):
+        return (str(error) or type(error).__name__).rstrip(".")
+    return f"{type(error).__name__} {error}".strip()

@@ -1,0 +1,330 @@
+"""Child processes: one run of a program, and a service that keeps one running."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from signal import Signals
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from vifibnet.errors import CommandFailed
+
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+"""All that a child gets to know of ours."""
+
+OUTPUT_LINES = 20
+_OUTPUT_BYTES = 8192
+
+FIRST_DELAY = 0.2
+LONGEST_DELAY = 60.0
+LONG_ENOUGH = 10.0
+"""A program that ran for so many seconds is started again as if it had never failed."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a run ended: with a ``status`` or by a ``signal`` (the other is None; both are when it could not be
+    started), its last lines of ``output``, and how many seconds it ``ran``. Its text is a clause."""
+
+    status: int | None
+    signal: int | None
+    output: tuple[str, ...] = ()
+    ran: float = 0.0
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"ended by {Signals(self.signal).name}"
+        return "could not be started" if self.status is None else f"ended with status {self.status}"
+
+
+class Child(ProcessProtocol):
+    """One run of a program, in a session of its own so that a Ctrl-C in our terminal is ours alone.
+
+    ``ended`` fires once, with the Exit, however the run ends; it never fails.
+    """
+
+    def __init__(self, reactor: Any, command: Sequence[str], *, log: Path | None = None) -> None:
+        """``log``: the file that all output is appended to; without it only its last lines are kept."""
+        self.ended: Deferred[Exit] = Deferred()
+        self._reactor = reactor
+        self._command = ["setsid", *command]
+        self._log = log
+        self._log_fd = -1
+        self._log_start = 0
+        self._output = b""
+        self._began = 0.0
+        self._waiting: list[Deferred[None]] = []
+
+    def start(self) -> None:
+        """Start the program. Raises OSError when that, or opening its log, is not possible."""
+        self._began = self._reactor.seconds()
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fds: dict[int, int | str] = {0: null, 1: "r", 2: "r"}
+            if self._log is not None:
+                flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+                self._log_fd = os.open(self._log, flags, 0o640)
+                self._log_start = os.fstat(self._log_fd).st_size
+                fds |= {1: self._log_fd, 2: self._log_fd}
+            self._reactor.spawnProcess(self, self._command[0], self._command, ENVIRONMENT, childFDs=fds)
+        except BaseException:
+            self._close_log()
+            raise
+        finally:
+            os.close(null)
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while it runs."""
+        return self.transport.pid if self.transport is not None else None
+
+    async def stop(self, grace: float = 3.0, insist: float | None = None) -> None:
+        """SIGTERM, again after ``insist`` seconds, after ``grace`` seconds SIGKILL; returns when the process
+        is gone."""
+        if self.ended.called or self.transport is None:
+            return
+        gone: Deferred[None] = Deferred()
+        self._waiting.append(gone)
+        self._signal("TERM")
+        calls = [self._reactor.callLater(grace, self._signal, "KILL")]
+        if insist is not None:
+            calls.append(self._reactor.callLater(insist, self._signal, "TERM"))
+        try:
+            await gone
+        finally:
+            for call in calls:
+                if call.active():
+                    call.cancel()
+
+    def kill(self) -> None:
+        """SIGKILL, for what is beyond repair."""
+        self._signal("KILL")
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """Keep the end of what the program says."""
+        self._output = (self._output + data)[-_OUTPUT_BYTES:]
+
+    def processEnded(self, reason: Failure) -> None:
+        """The program has ended, and all its output has come."""
+        if self._log_fd >= 0:
+            end = os.fstat(self._log_fd).st_size
+            start = max(self._log_start, end - _OUTPUT_BYTES)
+            self._output = os.pread(self._log_fd, max(0, end - start), start)
+            self._close_log()
+        lines = [line for line in self._output.decode(errors="replace").splitlines() if line.strip()]
+        ran = self._reactor.seconds() - self._began
+        value: Any = reason.value
+        self.ended.callback(Exit(value.exitCode, value.signal, tuple(lines[-OUTPUT_LINES:]), ran))
+        waiting, self._waiting = self._waiting, []
+        for gone in waiting:
+            gone.callback(None)
+
+    def _signal(self, name: str) -> None:
+        try:
+            if self.transport is not None:
+                self.transport.signalProcess(name)
+        except ProcessExitedAlready:
+            pass
+
+    def _close_log(self) -> None:
+        if self._log_fd >= 0:
+            os.close(self._log_fd)
+            self._log_fd = -1
+
+
+class Supervisor(Service):
+    """Keeps one program running: restarts it with exponential backoff and jitter.
+
+    ``state`` is stopped, starting, running, waiting (for the next try) or stopping; ``restarts`` counts.
+    What the program complains about is logged once, not at every try.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        rng: Random,
+        name: str,
+        command: Callable[[], list[str]],
+        *,
+        log: Path | None = None,
+        before: Callable[[], Awaitable[None]] | None = None,
+        on_start: Callable[[Child], None] | None = None,
+        on_end: Callable[[Exit], None] | None = None,
+        explain: Callable[[Sequence[str]], str] | None = None,
+        insist: float | None = None,
+    ) -> None:
+        """``log``: the file for the program's output. ``before`` is awaited before every start; ``on_start``
+        and ``on_end`` are called after. ``explain`` picks the complaint out of the last lines of output.
+        ``insist``: as with Child.stop."""
+        self.setName(name)
+        self.state = "stopped"
+        self.restarts = 0
+        self.child: Child | None = None
+        self.last_exit: Exit | None = None
+        self._reactor = reactor
+        self._rng = rng
+        self._program = name
+        self._command = command
+        self._log_file = log
+        self._before = before
+        self._on_start = on_start
+        self._on_end = on_end
+        self._explain = explain or (lambda lines: lines[-1] if lines else "")
+        self._insist = insist
+        self._failures = 0
+        self._retry: IDelayedCall | None = None
+        self._stopped: Deferred[None] | None = None
+        self._said = ""
+
+    def startService(self) -> None:
+        """Start the program now."""
+        if self.running:
+            return
+        super().startService()
+        self._failures = 0
+        # A start while the last run is still ending waits for that end.
+        if self.state == "stopped":
+            self._launch()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop it; fires when the process is gone."""
+        super().stopService()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+            self.state = "stopped"
+        if self.state == "stopped":
+            return succeed(None)
+        if self._stopped is None:
+            self._stopped = Deferred()
+            if self.state == "running" and self.child is not None:
+                Deferred.fromCoroutine(self.child.stop(insist=self._insist))
+            self.state = "stopping"
+        done: Deferred[None] = Deferred()
+        self._stopped.chainDeferred(done)
+        return done
+
+    def _launch(self) -> None:
+        self._retry = None
+        self.state = "starting"
+        Deferred.fromCoroutine(self._run()).addErrback(self._broken)
+
+    async def _run(self) -> None:
+        """One run, from the hook before it to what follows."""
+        try:
+            child = Child(self._reactor, self._command(), log=self._log_file)
+            if self._before is not None:
+                await self._before()
+            if self.state == "starting":
+                child.start()
+        except Exception as error:
+            self._over(Exit(None, None, (str(error),)))
+            return
+        if self.state != "starting":
+            self._over(Exit(None, None))
+            return
+        self.child, self.state = child, "running"
+        self.log.info("{program} runs as process {pid}", program=self._program, pid=child.pid)
+        self._call(self._on_start, child)
+        self._over(await child.ended)
+
+    def _over(self, end: Exit) -> None:
+        """A run is over: stop there, or plan the next one."""
+        self.child, self.last_exit = None, end
+        stopping = self.state == "stopping"
+        self.state = "stopped"
+        self._call(self._on_end, end)
+        if stopping:
+            self.log.info("{program} has stopped", program=self._program)
+            done, self._stopped = self._stopped, None
+            if done is not None:
+                done.callback(None)
+            if self.running:
+                self._launch()
+            return
+        self._failures = 1 if end.ran >= LONG_ENOUGH else self._failures + 1
+        self.restarts += 1
+        delay = self._delay()
+        self._complain(end, delay)
+        self.state = "waiting"
+        self._retry = self._reactor.callLater(delay, self._launch)
+
+    def _call(self, hook: Callable[[Any], None] | None, argument: object) -> None:
+        """Call a hook; whatever it does, the supervisor goes on."""
+        try:
+            if hook is not None:
+                hook(argument)
+        except Exception:
+            self.log.failure("{program}: a hook failed", program=self._program)
+
+    def _delay(self) -> float:
+        longest = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._failures - 1, 16))
+        return longest * self._rng.uniform(0.5, 1.0)
+
+    def _complain(self, end: Exit, delay: float) -> None:
+        reason = self._explain(end.output)
+        said, self._said = self._said, f"{end}: {reason}"
+        report = self.log.debug if said == self._said and end.ran < LONG_ENOUGH else self.log.error
+        report(
+            "{program} {end}{reason}; it is started again in {delay:.1f} s",
+            program=self._program,
+            end=end,
+            reason=reason and f": {reason}",
+            delay=delay,
+        )
+
+    def _broken(self, failure: Failure) -> None:
+        self.log.failure("{program}: the supervisor failed", failure, program=self._program)
+
+
+class _Run(ProcessProtocol):
+    """Feeds a program its input and collects all its output."""
+
+    def __init__(self, stdin: bytes) -> None:
+        self.ended: Deferred[Any] = Deferred()
+        self.output = b""
+        self._stdin = stdin
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.write(self._stdin)
+        transport.closeStdin()
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        self.output += data
+
+    def processEnded(self, reason: Failure) -> None:
+        self.ended.callback(reason.value)
+
+
+async def run(reactor: Any, command: Sequence[str], stdin: bytes = b"", timeout: float = 5.0) -> str:
+    """Run a program to its end and return its output.
+
+    Raises CommandFailed, also when it has not ended after ``timeout`` seconds.
+    """
+    process = _Run(stdin)
+    try:
+        transport = reactor.spawnProcess(process, command[0], list(command), ENVIRONMENT)
+    except OSError as error:
+        raise CommandFailed(command=" ".join(command), status=error.errno, output=error.strerror) from None
+    late = reactor.callLater(timeout, transport.signalProcess, "KILL")
+    end = await process.ended
+    output = process.output.decode(errors="replace").strip()
+    if late.active():
+        late.cancel()
+    if end.exitCode != 0:
+        raise CommandFailed(command=" ".join(command), status=end.exitCode or end.signal, output=output)
+    return output
