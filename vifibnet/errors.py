@@ -124,13 +124,37 @@ class AuthorityExpired(RegistryRefusal):
     code = 19
 
 
+class TooManyTokens(RegistryRefusal):
+    """{email} was sent {count} tokens within an hour: use one of them, or come back later."""
+
+    code = 30
+
+
+class NoSuchNode(RegistryRefusal):
+    """{what!r} is no node of this registry: vifibnet nodes shows their prefixes and addresses."""
+
+    code = 31
+
+
+class NotDone(RegistryRefusal):
+    """{what} failed: {problem}."""
+
+    code = 32
+
+
+class StorageFailed(RegistryRefusal):
+    """The registry cannot write its database ({problem}): its operator must see to it; try again later."""
+
+    code = 33
+
+
 # The base class comes last: AMP takes the first class of which an error is an instance.
 REFUSALS: dict[int, type[RegistryRefusal]] = {
     cls.code: cls
     for cls in (
         InternalError, BadArguments, UnknownMethod, NotXMLRPC, UnknownToken, BadRequest, NetworkFull,
         NoPeerYet, NotInsideNetwork, BadEndpoints, BadEmail, MailFailed, UnknownNode, AuthorityExpired,
-        RegistryRefusal,
+        TooManyTokens, NoSuchNode, NotDone, StorageFailed, RegistryRefusal,
     )
 }  # fmt: skip
 """Every refusal by its code, to turn a Fault back into what it says."""
@@ -145,6 +169,11 @@ class CommandFailed(VifibnetError):
 
 class RegistryUnreachable(VifibnetError):
     """The registry at {where} does not answer: {problem}."""
+
+
+class RegistryNotRunning(VifibnetError):
+    """No registry answers at {socket}: start it with twistd vifibnet-registry, or tell with --registry where
+    its database is."""
 
 
 class NotOurRegistry(VifibnetError):

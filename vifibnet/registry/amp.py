@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from cryptography import x509
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.amp import AMP
+from twisted.python.failure import Failure
 
-from vifibnet.errors import InternalError, RegistryRefusal
+from vifibnet.errors import InternalError, RegistryRefusal, UnknownNode
 from vifibnet.model.addresses import Prefix
 from vifibnet.registry.core import Registry, normal_address
 from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers
@@ -30,6 +33,26 @@ class NodeFace(AMP):
         self._registry = registry
         self._serial = certificate.serial_number
         self._not_after = certificate.not_valid_after_utc
+        self._node: Prefix | None = None
+
+    def connectionMade(self) -> None:  # noqa: N802
+        """A node that we know is connected from now on."""
+        AMP.connectionMade(self)
+        with suppress(UnknownNode):
+            node = self._registry.node_of_certificate(self._serial, self._not_after)
+            self._registry.connected(node, self)
+            self._node = node
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        """It is no longer connected."""
+        AMP.connectionLost(self, reason)
+        if self._node is not None:
+            self._registry.disconnected(self._node, self)
+
+    def abort(self) -> None:
+        """End the connection now."""
+        transport: Any = self.transport
+        transport.abortConnection()
 
     @Declare.responder
     def declare(self, endpoints: str) -> Result:

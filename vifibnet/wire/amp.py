@@ -21,13 +21,13 @@ PEER: list[tuple[bytes, amp.Argument]] = [(b"prefix", amp.Unicode()), (b"endpoin
 """A peer: its prefix (``5/16``) and its endpoint string."""
 
 
-class _Command(amp.Command):
+class RegistryCommand(amp.Command):
     """What all have in common: the refusals as errors, named by their codes."""
 
     errors: ClassVar[dict] = {cls: b"%d" % code for code, cls in REFUSALS.items()}
 
 
-class Declare(_Command):
+class Declare(RegistryCommand):
     """Tell the registry where the caller can be reached; no endpoints: it cannot be reached."""
 
     commandName = b"Declare"
@@ -35,7 +35,7 @@ class Declare(_Command):
     response: ClassVar[list] = [SEEN]
 
 
-class GetPeers(_Command):
+class GetPeers(RegistryCommand):
     """Ask for up to ``count`` peers, chosen at random, without the caller."""
 
     commandName = b"GetPeers"
@@ -43,7 +43,7 @@ class GetPeers(_Command):
     response: ClassVar[list] = [(b"peers", amp.AmpList(PEER)), SEEN]
 
 
-class GetBootstrapPeer(_Command):
+class GetBootstrapPeer(RegistryCommand):
     """Ask for one peer that can be reached."""
 
     commandName = b"GetBootstrapPeer"
