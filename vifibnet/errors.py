@@ -124,13 +124,25 @@ class AuthorityExpired(RegistryRefusal):
     code = 19
 
 
-# The base class comes last: AMP takes the first class of which an error is an instance.
+class CertificateRevoked(UnknownNode):
+    """This certificate was revoked: its node does not belong to the network any more."""
+
+    code = 30
+
+
+class CertificateExpired(UnknownNode):
+    """This certificate has expired: until its node renews it, it is good for nothing else."""
+
+    code = 31
+
+
+# A base class comes after its children: AMP takes the first class of which an error is an instance.
 REFUSALS: dict[int, type[RegistryRefusal]] = {
     cls.code: cls
     for cls in (
         InternalError, BadArguments, UnknownMethod, NotXMLRPC, UnknownToken, BadRequest, NetworkFull,
-        NoPeerYet, NotInsideNetwork, BadEndpoints, BadEmail, MailFailed, UnknownNode, AuthorityExpired,
-        RegistryRefusal,
+        NoPeerYet, NotInsideNetwork, BadEndpoints, BadEmail, MailFailed, CertificateRevoked,
+        CertificateExpired, UnknownNode, AuthorityExpired, RegistryRefusal,
     )
 }  # fmt: skip
 """Every refusal by its code, to turn a Fault back into what it says."""
@@ -149,3 +161,7 @@ class RegistryUnreachable(VifibnetError):
 
 class NotOurRegistry(VifibnetError):
     """{where} is not the registry of this network: {problem}."""
+
+
+class BadRevocations(VifibnetError):
+    """The revocation list is refused: {problem}."""
