@@ -25,7 +25,8 @@ from vifibnet.model.addresses import Prefix
 from vifibnet.pki.authority import Authority
 from vifibnet.pki.requests import check_request
 from vifibnet.registry.mail import Invitation
-from vifibnet.store.registry import RegistryStore
+from vifibnet.store.pem import key_hash
+from vifibnet.store.registry import RegistryStore, Signed
 from vifibnet.wire.endpoints import format_endpoints, is_host, parse_endpoints
 
 log = Logger()
@@ -115,10 +116,15 @@ class Registry:
         checked = check_request(request)
         now = datetime.fromtimestamp(self._clock.seconds(), UTC)
 
-        def sign(prefix: Prefix, serial: int) -> bytes:
-            return self._authority.sign(checked, prefix, serial, now).public_bytes(Encoding.PEM)
+        def sign(prefix: Prefix, serial: int) -> Signed:
+            certificate = self._authority.sign(checked, prefix, serial, now)
+            return Signed(
+                certificate.public_bytes(Encoding.PEM).decode("ascii"),
+                certificate.subject.rfc4514_string(),
+                certificate.not_valid_after_utc.timestamp(),
+            )
 
-        pem = self._store.issue(token, PREFIX_LENGTH, sign)
+        pem = self._store.issue(token, key_hash(checked.public_key()), PREFIX_LENGTH, sign)
         log.info("issued a certificate to {subject}", subject=checked.subject.rfc4514_string())
         return pem
 

@@ -10,12 +10,17 @@ import random
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from hmac import compare_digest
 from pathlib import Path
+from typing import Literal
 
-from vifibnet.errors import NetworkFull, UnknownNode, UnknownToken
+from vifibnet.errors import UnknownNode, UnknownToken
 from vifibnet.model.addresses import Network, Prefix
-from vifibnet.model.allocation import split
+from vifibnet.store.audit import REGISTRY, record
 from vifibnet.store.database import bind_network, open_database, transaction
+from vifibnet.store.pem import SQL_FUNCTIONS
+from vifibnet.store.space import allocate, free
 
 APPLICATION_ID = 0x76664E52
 """SQLite's application_id of a registry database: "vfNR"."""
@@ -26,8 +31,29 @@ TOKEN_LIFE = 24 * 3600.0
 PEER_LIFE = 24 * 3600.0
 """Seconds after which a node that no longer declares itself is no longer named to others."""
 
+GRACE = 100 * 24 * 3600.0
+"""Seconds for which a node whose certificate expired may still renew it; its prefix is kept as long."""
+
+MARGIN = 24 * 3600.0
+"""Seconds for which a certificate may still count for others after it expired, because their clocks lag."""
+
+ANYBODY = "anybody"
+"""What the audit log says of a token that is for nobody in particular."""
+
+FREE_AT_ONCE = 100
+"""How many prefixes of each kind one ``expire`` frees at most."""
+
 EXPIRE_AT_ONCE = 1000
 """How many peers and tokens one ``expire`` drops at most, so that it takes some 20 ms at worst."""
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A certificate fresh from the CA: PEM, subject as in RFC 4514, end in seconds since 1970."""
+
+    pem: str
+    subject: str
+    not_after: float
 
 
 class RegistryStore:
@@ -55,7 +81,9 @@ class RegistryStore:
     ) -> RegistryStore:
         """Open or make the network's database. Raises BadInput, also for another network's file."""
         what = f"{option} {path}"
-        db = open_database(path, "registry", application_id=APPLICATION_ID, what=what)
+        db = open_database(
+            path, "registry", application_id=APPLICATION_ID, what=what, functions=SQL_FUNCTIONS
+        )
         try:
             bind_network(db, network.serial, what)
         except BaseException:
@@ -69,78 +97,121 @@ class RegistryStore:
 
     # -- tokens and certificates ----------------------------------------------------------------------
 
-    def add_token(self, token: str, email: str, prefix_length: int | None = None) -> None:
-        """Remember (the hash of) a token that is good for one certificate within 24 h.
+    def add_token(
+        self,
+        token: str,
+        email: str | None,
+        prefix_length: int | None = None,
+        *,
+        kind: Literal["mail", "invitation"] = "mail",
+        life: float = TOKEN_LIFE,
+        by: str | None = None,
+    ) -> None:
+        """Remember (the hash of) a token that is good for one certificate within ``life`` seconds.
 
-        ``prefix_length`` is the length of the prefix it is good for; None leaves that to ``issue``.
+        ``prefix_length`` is the length of the prefix it is good for; None leaves that to ``issue``. ``by``
+        is who made it, when it is not who has the address ``email``.
         """
+        now = self._now()
         with transaction(self._db):
             self._db.execute(
-                "INSERT INTO token (hash, email, length, created) VALUES (?, ?, ?, ?)",
-                (_hash(token), email, prefix_length, self._now()),
+                "INSERT INTO token (hash, kind, email, prefix_length, created, expires)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (_hash(token), kind, email, prefix_length, now, now + life),
             )
+            what = "token mailed" if kind == "mail" else "invited"
+            record(self._db, now, what, email or ANYBODY, by or email or ANYBODY)
 
     def drop_token(self, token: str) -> None:
         """Forget a token, e.g. because its mail could not be sent; an unknown one is no error."""
         with transaction(self._db):
-            self._db.execute("DELETE FROM token WHERE hash = ?", (_hash(token),))
+            dropped = self._db.execute(
+                "DELETE FROM token WHERE hash = ? RETURNING email", (_hash(token),)
+            ).fetchall()
+            for (email,) in dropped:
+                record(self._db, self._now(), "token dropped", email or ANYBODY, REGISTRY)
 
-    def issue(self, token: str, length_default: int, sign: Callable[[Prefix, int], bytes]) -> str:
+    def mailed_since(self, email: str, since: float) -> int:
+        """How many tokens were mailed to an address after a time; upper and lower case are the same."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM token WHERE lower(email) = lower(?) AND created > ? AND kind = 'mail'",
+            (email, since),
+        ).fetchone()
+        return int(count)
+
+    def issue(
+        self, token: str, key_hash: bytes, length_default: int, sign: Callable[[Prefix, int], Signed]
+    ) -> str:
         """Take the token, find a free prefix, have it signed and remember all: everything or nothing.
 
-        ``sign(prefix, serial)`` returns the certificate as PEM; whatever it raises is raised, and token and
-        prefix are as before. What is returned is on the disk. Raises UnknownToken and NetworkFull.
+        ``sign(prefix, serial)`` signs the public key whose hash is ``key_hash``; whatever it raises is
+        raised, and token and prefix are as before. What is returned (PEM) is on the disk, and is returned
+        again for the same token and key until the token expires. Raises UnknownToken and NetworkFull.
         """
         now = self._now()
         with transaction(self._db, durable=True):
-            taken = self._db.execute(
-                "DELETE FROM token WHERE hash = ? AND created > ? RETURNING email, length",
-                (_hash(token), now - TOKEN_LIFE),
-            ).fetchall()
-            if not taken:
+            row = self._db.execute(
+                "SELECT email, prefix_length, serial FROM token WHERE hash = ? AND expires > ?",
+                (_hash(token), now),
+            ).fetchone()
+            if row is None:
                 raise UnknownToken
-            ((email, length),) = taken
-            prefix = self._allocate(length_default if length is None else length)
+            email, length, spent_on = row
+            if spent_on is not None:
+                return self._issued(spent_on, key_hash, email)
+            prefix = allocate(self._db, length_default if length is None else length)
             serial = self._new_serial()
-            pem = sign(prefix, serial).decode("ascii")
+            signed = sign(prefix, serial)
             self._db.execute(
-                "UPDATE prefix SET serial = ?, email = ?, certificate = ?, issued = ? WHERE bits = ?",
-                (str(serial), email, pem, now, prefix.bits),
+                "UPDATE prefix SET email = ?, joined = ?, serial = ?, expires = ? WHERE bits = ?",
+                (email, now, str(serial), signed.not_after, prefix.bits),
             )
-        return pem
+            self._add_certificate(prefix, serial, key_hash, signed)
+            self._db.execute("UPDATE token SET serial = ? WHERE hash = ?", (str(serial), _hash(token)))
+            record(self._db, now, "certificate issued", f"{prefix} serial {serial}", email or ANYBODY)
+        return signed.pem
 
-    def _allocate(self, length: int) -> Prefix:
-        """Split the longest free prefix that is short enough, and leave all parts free.
-
-        So there is never more than one free prefix of a length.
-        """
+    def _issued(self, serial: str, key_hash: bytes, email: str | None) -> str:
+        """The certificate that a token was traded for, for who asks with the same key."""
         row = self._db.execute(
-            "SELECT bits FROM prefix INDEXED BY prefix_free WHERE serial IS NULL AND length(bits) <= ?"
-            " ORDER BY length(bits) DESC, bits LIMIT 1",
-            (length,),
+            "SELECT bits, pem, key_hash FROM certificate WHERE serial = ?", (serial,)
         ).fetchone()
-        if row is None:
-            raise NetworkFull(length=length)
-        given, rest = split(row[0], length)
-        self._db.execute("DELETE FROM prefix WHERE bits = ?", row)
-        self._db.executemany("INSERT INTO prefix (bits) VALUES (?)", [(bits,) for bits in (given, *rest)])
-        return Prefix.from_bits(given)
+        if row is None or not compare_digest(row[2], key_hash) or self.node_by_serial(int(serial)) is None:
+            raise UnknownToken
+        subject = f"{Prefix.from_bits(row[0])} serial {serial}"
+        record(self._db, self._now(), "certificate fetched again", subject, email or ANYBODY)
+        return str(row[1])
+
+    def _add_certificate(self, prefix: Prefix, serial: int, key_hash: bytes, signed: Signed) -> None:
+        self._db.execute(
+            "INSERT INTO certificate (serial, bits, pem, subject, key_hash, issued, not_after)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (str(serial), prefix.bits, signed.pem, signed.subject, key_hash, self._now(), signed.not_after),
+        )
 
     def _new_serial(self) -> int:
-        """A random serial number of 127 bits that no certificate has; no network's serial is as long."""
+        """A random serial number of 127 bits that no certificate had; no network's serial is as long."""
         while True:
             serial = 1 << 126 | secrets.randbits(126)
-            if self.node_by_serial(serial) is None:
+            if not self._db.execute("SELECT 1 FROM certificate WHERE serial = ?", (str(serial),)).fetchone():
                 return serial
 
     def certificate(self, prefix: Prefix) -> str | None:
-        """The certificate (PEM) of the node that has this prefix."""
-        row = self._db.execute("SELECT certificate FROM prefix WHERE bits = ?", (prefix.bits,)).fetchone()
+        """The newest certificate (PEM) of the node that has this prefix."""
+        row = self._db.execute(
+            "SELECT pem FROM prefix JOIN certificate USING (serial)"
+            " WHERE prefix.bits = ? AND released IS NULL",
+            (prefix.bits,),
+        ).fetchone()
         return row[0] if row else None
 
     def node_by_serial(self, serial: int) -> Prefix | None:
-        """The node whose certificate has this serial number."""
-        row = self._db.execute("SELECT bits FROM prefix WHERE serial = ?", (str(serial),)).fetchone()
+        """The node one of whose certificates has this serial number; None also if that was revoked."""
+        row = self._db.execute(
+            "SELECT prefix.bits FROM certificate JOIN prefix USING (bits) WHERE certificate.serial = ?1"
+            " AND released IS NULL AND NOT EXISTS (SELECT 1 FROM revocation WHERE serial = ?1)",
+            (str(serial),),
+        ).fetchone()
         return Prefix.from_bits(row[0]) if row else None
 
     def node_of_bits(self, host_bits: str) -> Prefix | None:
@@ -148,7 +219,8 @@ class RegistryStore:
         starts = [host_bits[:end] for end in range(len(host_bits) + 1)]
         marks = ",".join("?" * len(starts))
         row = self._db.execute(
-            f"SELECT bits FROM prefix WHERE bits IN ({marks}) AND serial IS NOT NULL",  # noqa: S608
+            f"SELECT bits FROM prefix WHERE bits IN ({marks})"  # noqa: S608
+            " AND serial IS NOT NULL AND released IS NULL",
             starts,
         ).fetchone()
         return Prefix.from_bits(row[0]) if row else None
@@ -173,6 +245,10 @@ class RegistryStore:
                 " DO UPDATE SET endpoints = excluded.endpoints, declared = excluded.declared",
                 (self._slots() + 1, prefix.bits, endpoints, self._now()),
             )
+            self._db.execute(
+                "UPDATE prefix SET last_seen = ? WHERE bits = ? AND serial IS NOT NULL",
+                (self._now(), prefix.bits),
+            )
 
     def peers(self, count: int, exclude: Collection[Prefix] = ()) -> list[tuple[Prefix, str]]:
         """Up to ``count`` reachable nodes in random order, each with its endpoint string."""
@@ -196,22 +272,38 @@ class RegistryStore:
         """One reachable node, or None when none is known."""
         return next(iter(self.peers(1, exclude)), None)
 
-    def expire(self) -> int:
-        """Drop tokens and peers older than 24 h, at most EXPIRE_AT_ONCE of each.
+    def expire(self, grace: float = GRACE) -> int:
+        """Drop tokens and peers that are too old, at most EXPIRE_AT_ONCE of each, and free prefixes.
 
-        Returns how many went; as long as that is not 0 there may be more.
+        A node keeps its prefix for ``grace`` seconds after its last certificate expired. Returns how many
+        went; as long as that is not 0 there may be more.
         """
         now = self._now()
         with transaction(self._db):
             old = self._db.execute(
-                "SELECT hash FROM token WHERE created <= ? LIMIT ?", (now - TOKEN_LIFE, EXPIRE_AT_ONCE)
+                "SELECT hash FROM token WHERE expires <= ? LIMIT ?", (now, EXPIRE_AT_ONCE)
             ).fetchall()
             self._db.executemany("DELETE FROM token WHERE hash = ?", old)
             silent = self._db.execute(
                 "SELECT slot FROM peer WHERE declared <= ? LIMIT ?", (now - PEER_LIFE, EXPIRE_AT_ONCE)
             ).fetchall()
             self._forget(silent)
-        return len(old) + len(silent)
+            freed = self._db.execute(
+                "SELECT bits FROM prefix WHERE serial IS NOT NULL AND expires <= ? LIMIT ?",
+                (now - grace, FREE_AT_ONCE),
+            ).fetchall()
+            freed += self._db.execute(
+                "SELECT bits FROM prefix WHERE released IS NOT NULL AND expires <= ? AND expires > ? LIMIT ?",
+                (now - MARGIN, now - grace, FREE_AT_ONCE),
+            ).fetchall()
+            for (bits,) in freed:
+                self._free(bits)
+        return len(old) + len(silent) + len(freed)
+
+    def _free(self, bits: str) -> None:
+        self._forget(self._db.execute("SELECT slot FROM peer WHERE bits = ?", (bits,)).fetchall())
+        free(self._db, bits)
+        record(self._db, self._now(), "freed", Prefix.from_bits(bits), REGISTRY)
 
     def _slots(self) -> int:
         """How many peers there are: the last slot."""

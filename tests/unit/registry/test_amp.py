@@ -87,7 +87,8 @@ class NodeFaceTests(SynchronousTestCase):
 
     def test_never_issued(self) -> None:
         """A certificate that our CA signed and the database does not know is refused."""
-        self.parts.store._db.execute("UPDATE prefix SET serial = '1' WHERE bits = ?", (self.one.prefix.bits,))
+        self.parts.store._db.execute("PRAGMA foreign_keys = OFF")
+        self.parts.store._db.execute("DELETE FROM certificate WHERE bits = ?", (self.one.prefix.bits,))
         self.failureResultOf(self.one.call(Declare, endpoints=ENDPOINTS), UnknownNode)
 
     def test_internal_error(self) -> None:

@@ -15,11 +15,13 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.unit.store import signing
+from tests.unit.store.signing import KEY
 from tests.unit.store.space import check_space, prefixes
 from vifibnet.errors import NetworkFull, UnknownNode, UnknownToken
 from vifibnet.model.addresses import Prefix
 from vifibnet.store.database import open_database
-from vifibnet.store.registry import APPLICATION_ID, PEER_LIFE, TOKEN_LIFE, RegistryStore
+from vifibnet.store.registry import APPLICATION_ID, PEER_LIFE, TOKEN_LIFE, RegistryStore, Signed
 
 
 class Refused(Exception):
@@ -36,6 +38,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.store = RegistryStore(self.db, lambda: self.now, random.Random(1))
         self.given: dict[str, int] = {}
         self.tokens: dict[str, tuple[int | None, float]] = {}
+        self.spent: dict[str, float] = {}
         self.peers: dict[str, tuple[str, float]] = {}
         self.count = 0
 
@@ -82,14 +85,14 @@ class RegistryMachine(RuleBasedStateMachine):
         length = default if asked is None else asked
         signed: list[tuple[Prefix, int]] = []
 
-        def sign(prefix: Prefix, serial: int) -> bytes:
+        def sign(prefix: Prefix, serial: int) -> Signed:
             signed.append((prefix, serial))
             if fails:
                 raise Refused
-            return f"certificate {serial}".encode()
+            return signing.sign(prefix, serial)
 
         try:
-            pem = self.store.issue(token, default, sign)
+            pem = self.store.issue(token, KEY, default, sign)
         except UnknownToken:
             assert created <= self.now - TOKEN_LIFE
         except NetworkFull:
@@ -101,7 +104,10 @@ class RegistryMachine(RuleBasedStateMachine):
             assert not fails
             assert created > self.now - TOKEN_LIFE
             assert prefix.length == length
-            assert pem == self.store.certificate(prefix) == f"certificate {serial}"
+            assert pem == self.store.certificate(prefix) == f"{prefix} {serial}"
+            self.spent[token] = created
+            assert self.store.issue(token, KEY, default, sign) == pem
+            assert len(signed) == 1
             assert serial.bit_length() == 127
             assert self.store.node_by_serial(serial) == prefix
             assert self.store.node_of_bits(prefix.bits.ljust(80, "1")) == prefix
@@ -120,7 +126,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(token=st.sampled_from(["", "the token number 0", "the token number -1"]))
     def issue_without_token(self, token: str) -> None:
         try:
-            self.store.issue(token, 4, lambda *_: b"")
+            self.store.issue(token, KEY, 4, signing.sign)
         except UnknownToken:
             return
         raise AssertionError("a certificate for nothing")
@@ -152,10 +158,13 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule()
     def expire(self) -> None:
         old = [t for t, (_, created) in self.tokens.items() if created <= self.now - TOKEN_LIFE]
+        spent = [t for t, created in self.spent.items() if created <= self.now - TOKEN_LIFE]
         silent = [bits for bits, (_, declared) in self.peers.items() if declared <= self.now - PEER_LIFE]
-        assert self.store.expire() == len(old) + len(silent)
+        assert self.store.expire() == len(old) + len(spent) + len(silent)
         for token in old:
             del self.tokens[token]
+        for token in spent:
+            del self.spent[token]
         for bits in silent:
             del self.peers[bits]
 
@@ -185,7 +194,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @invariant()
     def tokens_are_hashed(self) -> None:
         rows = self.db.execute("SELECT * FROM token").fetchall()
-        assert len(rows) == len(self.tokens)
+        assert len(rows) == len(self.tokens) + len(self.spent)
         assert not any(token in str(row) for token in self.tokens for row in rows)
 
 

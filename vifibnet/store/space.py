@@ -1,0 +1,41 @@
+"""The network's address space in the registry's database: what is free, in as few pieces as possible.
+
+All functions work inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from vifibnet.errors import NetworkFull
+from vifibnet.model.addresses import Prefix
+from vifibnet.model.allocation import split
+
+
+def allocate(db: sqlite3.Connection, length: int) -> Prefix:
+    """Split the longest free prefix that is short enough, and leave all parts free.
+
+    The caller gives the first part to somebody before the transaction ends. Raises NetworkFull.
+    """
+    row = db.execute(
+        "SELECT bits FROM prefix INDEXED BY prefix_free WHERE serial IS NULL AND length(bits) <= ?"
+        " ORDER BY length(bits) DESC, bits LIMIT 1",
+        (length,),
+    ).fetchone()
+    if row is None:
+        raise NetworkFull(length=length)
+    given, rest = split(row[0], length)
+    db.execute("DELETE FROM prefix WHERE bits = ?", row)
+    db.executemany("INSERT INTO prefix (bits) VALUES (?)", [(bits,) for bits in (given, *rest)])
+    return Prefix.from_bits(given)
+
+
+def free(db: sqlite3.Connection, bits: str) -> None:
+    """Take a prefix from whoever has it, forgetting its certificates, and join it to free neighbours."""
+    db.execute("DELETE FROM prefix WHERE bits = ?", (bits,))
+    while bits:
+        sibling = bits[:-1] + "10"[int(bits[-1])]
+        if not db.execute("DELETE FROM prefix WHERE bits = ? AND serial IS NULL", (sibling,)).rowcount:
+            break
+        bits = bits[:-1]
+    db.execute("INSERT INTO prefix (bits) VALUES (?)", (bits,))
