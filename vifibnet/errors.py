@@ -136,13 +136,19 @@ class CertificateExpired(UnknownNode):
     code = 31
 
 
+class NoSuchNode(RegistryRefusal):
+    """{what!r} is no node or certificate that counts: give a prefix, a serial number or an address."""
+
+    code = 32
+
+
 # A base class comes after its children: AMP takes the first class of which an error is an instance.
 REFUSALS: dict[int, type[RegistryRefusal]] = {
     cls.code: cls
     for cls in (
         InternalError, BadArguments, UnknownMethod, NotXMLRPC, UnknownToken, BadRequest, NetworkFull,
         NoPeerYet, NotInsideNetwork, BadEndpoints, BadEmail, MailFailed, CertificateRevoked,
-        CertificateExpired, UnknownNode, AuthorityExpired, RegistryRefusal,
+        CertificateExpired, UnknownNode, AuthorityExpired, NoSuchNode, RegistryRefusal,
     )
 }  # fmt: skip
 """Every refusal by its code, to turn a Fault back into what it says."""

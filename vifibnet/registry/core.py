@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from vifibnet.errors import (
     BadArguments,
     BadEmail,
     BadEndpoints,
+    CertificateExpired,
+    CertificateRevoked,
     NoPeerYet,
     NotInsideNetwork,
     UnknownNode,
@@ -25,6 +28,7 @@ from vifibnet.model.addresses import Prefix
 from vifibnet.pki.authority import Authority
 from vifibnet.pki.requests import check_request
 from vifibnet.registry.mail import Invitation
+from vifibnet.registry.revocation import Revocations
 from vifibnet.store.pem import key_hash
 from vifibnet.store.registry import RegistryStore, Signed
 from vifibnet.wire.endpoints import format_endpoints, is_host, parse_endpoints
@@ -82,6 +86,11 @@ class Registry:
         self._clock = clock
         self._invitation = invitation
         self.network = authority.network
+        self.revocations = Revocations(authority, store, clock)
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
+        """Do something later, on the registry's clock."""
+        return self._clock.callLater(seconds, call)
 
     # -- for everybody --------------------------------------------------------------------------------
 
@@ -155,10 +164,14 @@ class Registry:
 
     def node_of_certificate(self, serial: int, not_after: datetime) -> Prefix:
         """The node that showed a certificate of our CA. Raises UnknownNode if it is no longer good."""
-        node = self._store.node_by_serial(serial)
-        if node is None or self._clock.seconds() > not_after.timestamp():
+        standing = self._store.certificates.standing(serial)
+        if standing is None:
             raise UnknownNode
-        return node
+        if standing.revoked:
+            raise CertificateRevoked
+        if self._clock.seconds() > not_after.timestamp():
+            raise CertificateExpired
+        return standing.prefix
 
     def declare(self, node: Prefix, endpoints: str) -> None:
         """Remember for 24 h where a node can be reached; an empty string: nowhere.

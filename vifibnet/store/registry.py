@@ -18,6 +18,7 @@ from typing import Literal
 from vifibnet.errors import UnknownNode, UnknownToken
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.store.audit import REGISTRY, record
+from vifibnet.store.certificates import MARGIN, CertificateStore
 from vifibnet.store.database import bind_network, open_database, transaction
 from vifibnet.store.pem import SQL_FUNCTIONS
 from vifibnet.store.space import allocate, free
@@ -33,9 +34,6 @@ PEER_LIFE = 24 * 3600.0
 
 GRACE = 100 * 24 * 3600.0
 """Seconds for which a node whose certificate expired may still renew it; its prefix is kept as long."""
-
-MARGIN = 24 * 3600.0
-"""Seconds for which a certificate may still count for others after it expired, because their clocks lag."""
 
 ANYBODY = "anybody"
 """What the audit log says of a token that is for nobody in particular."""
@@ -69,6 +67,7 @@ class RegistryStore:
         self._db = db
         self._now = clock_seconds
         self._rng = rng or secrets.SystemRandom()
+        self.certificates = CertificateStore(db, clock_seconds)
 
     @classmethod
     def open(
@@ -220,7 +219,8 @@ class RegistryStore:
         marks = ",".join("?" * len(starts))
         row = self._db.execute(
             f"SELECT bits FROM prefix WHERE bits IN ({marks})"  # noqa: S608
-            " AND serial IS NOT NULL AND released IS NULL",
+            " AND serial IS NOT NULL AND released IS NULL"
+            " AND NOT EXISTS (SELECT 1 FROM revocation WHERE revocation.serial = prefix.serial)",
             starts,
         ).fetchone()
         return Prefix.from_bits(row[0]) if row else None
