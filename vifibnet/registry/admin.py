@@ -73,7 +73,7 @@ class AdminFace(AMP):
             "expires": node.expires,
             "released": node.released,
             "seen": node.seen,
-            "connected": node.prefix in there.connections,
+            "connected": there.connections.has(node.prefix),
             "endpoints": node.endpoints,
         }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from vifibnet.errors import BadAddress, BadArguments, BadInput, NoSuchNode, NotDone
+from vifibnet.errors import BadArguments, BadInput, NotDone
 from vifibnet.model.addresses import Prefix
 from vifibnet.pki.authority import Authority
 from vifibnet.pki.certificates import fingerprint
-from vifibnet.registry.connections import Connections
-from vifibnet.registry.core import TOKEN_BYTES, check_email, normal_address
+from vifibnet.registry.core import TOKEN_BYTES, check_email
+from vifibnet.registry.revocation import Revocations, named_node
 from vifibnet.store.backup import Copied, copy_database
 from vifibnet.store.listing import ListedNode, ListedToken
 from vifibnet.store.registry import RegistryStore
@@ -53,7 +52,7 @@ class Administration:
         self,
         authority: Authority,
         store: RegistryStore,
-        connections: Connections,
+        revocations: Revocations,
         clock: IReactorTime,
         addresses: Callable[[], tuple[str, ...]],
         port: int,
@@ -64,7 +63,8 @@ class Administration:
         self._store = store
         self._clock = clock
         self._in_thread = in_thread
-        self.connections = connections
+        self._revocations = revocations
+        self.connections = revocations.connections
         self.network = authority.network
         self.addresses = addresses
         self.port = port
@@ -105,32 +105,12 @@ class Administration:
         except ValueError:
             raise BadArguments(method="ListTokens", problem="there is no such page") from None
 
-    def find(self, text: str) -> Prefix:
-        """The node with this prefix, an address in its subnet, or a certificate's serial number.
-
-        Raises NoSuchNode.
-        """
-        address = normal_address(text)
-        if isinstance(address, IPv6Address):
-            bits = self.network.host_bits(address)
-            node = None if bits is None else self._store.node_of_bits(bits)
-        elif text.isascii() and text.isdigit() and len(text) < 50:
-            node = self._store.node_by_serial(int(text))
-        else:
-            try:
-                node = Prefix.parse(text)
-            except BadAddress:
-                node = None
-        if node is None or self._store.certificate(node) is None:
-            raise NoSuchNode(what=text[:100])
-        return node
-
     def release(self, text: str, by: str) -> Released:
-        """Take the prefix from a node, whose certificates count no longer. Raises NoSuchNode."""
-        node = self.find(text)
+        """Take the prefix from a node (its prefix, or an address in its subnet). Raises NoSuchNode."""
+        node = named_node(text, self.network, self._store)
         email, free = self._store.release(node, by)
-        for connection in self.connections.of(node):
-            connection.abort()
+        # It is cut off, and everybody else is told.
+        self._revocations.changed()
         log.info("{by} released {node}", by=by, node=str(node))
         return Released(node, email, free)
 

@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSet
 from typing import Protocol as Shape
 
 from vifibnet.model.addresses import Prefix
 
 
 class Connection(Shape):
-    """One node's connection."""
+    """One connection of a node, by the serial number of the certificate that it showed."""
+
+    serial: int
+    node: Prefix | None
+
+    def revocations_changed(self, number: int) -> None:
+        """Tell the node that there is a new revocation list."""
 
     def abort(self) -> None:
-        """End it now."""
+        """Hang up."""
 
 
-class Connections:
-    """The connections of each node; there are several for a moment when a node dials again."""
+class Connections(MutableSet[Connection]):
+    """All connections; a node has several for a moment when it dials again."""
 
     def __init__(self) -> None:
-        self._by_node: dict[Prefix, set[Connection]] = {}
+        self._by_node: dict[Prefix | None, set[Connection]] = {}
 
-    def add(self, node: Prefix, connection: Connection) -> None:
+    def add(self, value: Connection) -> None:
         """A node connected."""
-        self._by_node.setdefault(node, set()).add(connection)
+        self._by_node.setdefault(value.node, set()).add(value)
 
-    def remove(self, node: Prefix, connection: Connection) -> None:
+    def discard(self, value: Connection) -> None:
         """A connection ended; one that was never added is no error."""
-        connections = self._by_node.get(node, set())
-        connections.discard(connection)
+        connections = self._by_node.get(value.node, set())
+        connections.discard(value)
         if not connections:
-            self._by_node.pop(node, None)
+            self._by_node.pop(value.node, None)
 
-    def of(self, node: Prefix) -> tuple[Connection, ...]:
-        """A node's connections."""
-        return tuple(self._by_node.get(node, ()))
-
-    def __contains__(self, node: object) -> bool:
+    def has(self, node: Prefix) -> bool:
         """Whether a node is connected."""
         return node in self._by_node
 
-    def __iter__(self) -> Iterator[Prefix]:
-        """The nodes that are connected."""
-        return iter(tuple(self._by_node))
+    def __contains__(self, connection: object) -> bool:
+        """Whether it has not ended."""
+        return connection in self._by_node.get(getattr(connection, "node", None), ())
+
+    def __iter__(self) -> Iterator[Connection]:
+        """All connections."""
+        return (connection for connections in self._by_node.values() for connection in connections)
 
     def __len__(self) -> int:
-        """How many nodes are connected."""
-        return len(self._by_node)
+        """How many connections there are."""
+        return sum(map(len, self._by_node.values()))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from vifibnet.errors import (
     BadArguments,
     BadEmail,
     BadEndpoints,
+    CertificateExpired,
+    CertificateRevoked,
     NoPeerYet,
     NotInsideNetwork,
     StorageFailed,
@@ -28,6 +31,7 @@ from vifibnet.pki.authority import Authority
 from vifibnet.pki.requests import check_request
 from vifibnet.registry.connections import Connection, Connections
 from vifibnet.registry.mail import Invitation
+from vifibnet.registry.revocation import Revocations
 from vifibnet.store.pem import Signed, key_hash
 from vifibnet.store.registry import RegistryStore
 from vifibnet.wire.endpoints import format_endpoints, is_host, parse_endpoints
@@ -91,7 +95,12 @@ class Registry:
         self._invitation = invitation
         self.network = authority.network
         self.connections = Connections()
+        self.revocations = Revocations(authority, store, clock, self.connections)
         self._closed = False
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
+        """Do something later, on the registry's clock."""
+        return self._clock.callLater(seconds, call)
 
     # -- for everybody --------------------------------------------------------------------------------
 
@@ -148,19 +157,19 @@ class Registry:
 
     # -- for nodes ------------------------------------------------------------------------------------
 
-    def connected(self, node: Prefix, connection: Connection) -> None:
+    def connected(self, connection: Connection) -> None:
         """A node connected over AMP."""
-        self.connections.add(node, connection)
-        self._seen(node)
+        self.connections.add(connection)
+        self._seen(connection.node)
 
-    def disconnected(self, node: Prefix, connection: Connection) -> None:
-        """A node's connection ended."""
-        self.connections.remove(node, connection)
-        self._seen(node)
+    def disconnected(self, connection: Connection) -> None:
+        """A connection ended; it may be one of nobody that we know."""
+        self.connections.discard(connection)
+        self._seen(connection.node)
 
-    def _seen(self, node: Prefix) -> None:
+    def _seen(self, node: Prefix | None) -> None:
         # Not worth an error, and after the last connections' end there is no database any more.
-        if not self._closed:
+        if node is not None and not self._closed:
             with suppress(StorageFailed):
                 self._store.seen(node)
 
@@ -186,10 +195,14 @@ class Registry:
 
     def node_of_certificate(self, serial: int, not_after: datetime) -> Prefix:
         """The node that showed a certificate of our CA. Raises UnknownNode if it is no longer good."""
-        node = self._store.node_by_serial(serial)
-        if node is None or self._clock.seconds() > not_after.timestamp():
+        standing = self._store.certificates.standing(serial)
+        if standing is None:
             raise UnknownNode
-        return node
+        if standing.revoked:
+            raise CertificateRevoked
+        if self._clock.seconds() > not_after.timestamp():
+            raise CertificateExpired
+        return standing.prefix
 
     def declare(self, node: Prefix, endpoints: str) -> None:
         """Remember for 24 h where a node can be reached; an empty string: nowhere.

@@ -113,7 +113,7 @@ class RegistryService(MultiService):
             return tuple(addresses(config.names, config.interfaces, config.server, registry.network))
 
         administration = Administration(
-            config.authority, self._store, registry.connections, self._reactor, where, config.port
+            config.authority, self._store, registry.revocations, self._reactor, where, config.port
         )
         option = f"--admin-socket {config.admin_socket}"
         self._admin = AdminSocket(self._reactor, Path(config.admin_socket), option)

@@ -6,29 +6,25 @@ change something raise StorageFailed, having changed nothing, when the disk is f
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import random
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from hmac import compare_digest
 from pathlib import Path
 from typing import Literal
 
-from twisted.logger import Logger
-
-from vifibnet.errors import NoSuchNode, StorageFailed, UnknownNode, UnknownToken
+from vifibnet.errors import NoSuchNode, UnknownNode, UnknownToken
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.store import listing, reachable
 from vifibnet.store.audit import REGISTRY, record
-from vifibnet.store.database import bind_network, open_database, transaction
+from vifibnet.store.certificates import MARGIN, CertificateStore
+from vifibnet.store.database import bind_network, changing, open_database
 from vifibnet.store.listing import ListedNode, ListedToken
 from vifibnet.store.pem import SQL_FUNCTIONS, Signed
 from vifibnet.store.revocations import revoke
 from vifibnet.store.space import allocate, free
-
-log = Logger()
 
 APPLICATION_ID = 0x76664E52
 """SQLite's application_id of a registry database: "vfNR"."""
@@ -41,9 +37,6 @@ PEER_LIFE = 24 * 3600.0
 
 GRACE = 100 * 24 * 3600.0
 """Seconds for which a node whose certificate expired may still renew it; its prefix is kept as long."""
-
-MARGIN = 24 * 3600.0
-"""Seconds for which a certificate may still count for others after it expired, because their clocks lag."""
 
 ANYBODY = "anybody"
 """What the audit log says of a token that is for nobody in particular."""
@@ -68,6 +61,7 @@ class RegistryStore:
         self._db = db
         self._now = clock_seconds
         self._rng = rng or secrets.SystemRandom()
+        self.certificates = CertificateStore(db, clock_seconds)
 
     @classmethod
     def open(
@@ -95,19 +89,9 @@ class RegistryStore:
         """The database's file, absolute; "" in memory."""
         return str(self._db.execute("PRAGMA database_list").fetchone()[2] or "")
 
-    @contextlib.contextmanager
-    def _changing(self, *, durable: bool = False) -> Iterator[None]:
-        """A transaction. Raises StorageFailed, having changed nothing, where the disk is full or the like."""
-        try:
-            with transaction(self._db, durable=durable):
-                yield
-        except sqlite3.OperationalError as error:
-            log.error("the database cannot be changed: {problem}", problem=str(error))
-            raise StorageFailed(problem=str(error)) from error
-
     def note(self, what: str, subject: str, by: str) -> None:
         """Add something to the audit log that changes nothing else."""
-        with self._changing():
+        with changing(self._db):
             record(self._db, self._now(), what, subject, by)
 
     def close(self) -> None:
@@ -132,7 +116,7 @@ class RegistryStore:
         is who made it, when it is not who has the address ``email``.
         """
         now = self._now()
-        with self._changing():
+        with changing(self._db):
             self._db.execute(
                 "INSERT INTO token (hash, kind, email, prefix_length, created, expires)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
@@ -143,7 +127,7 @@ class RegistryStore:
 
     def drop_token(self, token: str) -> None:
         """Forget a token, e.g. because its mail could not be sent; an unknown one is no error."""
-        with self._changing():
+        with changing(self._db):
             dropped = self._db.execute(
                 "DELETE FROM token WHERE hash = ? RETURNING email", (_hash(token),)
             ).fetchall()
@@ -168,7 +152,7 @@ class RegistryStore:
         again for the same token and key until the token expires. Raises UnknownToken and NetworkFull.
         """
         now = self._now()
-        with self._changing(durable=True):
+        with changing(self._db, durable=True):
             row = self._db.execute(
                 "SELECT email, prefix_length, serial FROM token WHERE hash = ? AND expires > ?",
                 (_hash(token), now),
@@ -223,7 +207,7 @@ class RegistryStore:
         when the prefix will be free. Raises NoSuchNode.
         """
         now = self._now()
-        with self._changing(durable=True):
+        with changing(self._db, durable=True):
             row = self._db.execute(
                 "UPDATE prefix SET released = ? WHERE bits = ? AND serial IS NOT NULL AND released IS NULL"
                 " RETURNING email, expires",
@@ -242,7 +226,7 @@ class RegistryStore:
 
     def seen(self, prefix: Prefix) -> None:
         """Remember that a node spoke to us."""
-        with self._changing():
+        with changing(self._db):
             self._seen(prefix)
 
     def _seen(self, prefix: Prefix) -> None:
@@ -275,7 +259,8 @@ class RegistryStore:
         marks = ",".join("?" * len(starts))
         row = self._db.execute(
             f"SELECT bits FROM prefix WHERE bits IN ({marks})"  # noqa: S608
-            " AND serial IS NOT NULL AND released IS NULL",
+            " AND serial IS NOT NULL AND released IS NULL"
+            " AND NOT EXISTS (SELECT 1 FROM revocation WHERE revocation.serial = prefix.serial)",
             starts,
         ).fetchone()
         return Prefix.from_bits(row[0]) if row else None
@@ -287,7 +272,7 @@ class RegistryStore:
 
         Raises UnknownNode if nobody has this prefix.
         """
-        with self._changing():
+        with changing(self._db):
             if not endpoints:
                 reachable.remove(self._db, prefix.bits)
             elif self.certificate(prefix) is None:
@@ -323,7 +308,7 @@ class RegistryStore:
         went; as long as that is not 0 there may be more.
         """
         now = self._now()
-        with self._changing():
+        with changing(self._db):
             old = self._db.execute(
                 "SELECT hash FROM token WHERE expires <= ? LIMIT ?", (now, EXPIRE_AT_ONCE)
             ).fetchall()

@@ -12,8 +12,9 @@ def revoke(db: sqlite3.Connection, serial: int, now: float, reason: str = "") ->
     """
     return bool(
         db.execute(
-            "INSERT OR IGNORE INTO revocation (number, serial, bits, revoked, not_after, reason)"
-            " SELECT ?, serial, bits, ?, not_after, ? FROM certificate WHERE serial = ?",
+            "INSERT INTO revocation (number, serial, bits, revoked, not_after, reason)"
+            " SELECT ?1, serial, bits, ?2, not_after, ?3 FROM certificate WHERE serial = ?4"
+            " AND NOT EXISTS (SELECT 1 FROM revocation WHERE serial = ?4)",
             (next_number(db, now), now, reason, str(serial)),
         ).rowcount
     )

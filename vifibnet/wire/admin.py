@@ -87,7 +87,7 @@ class ListTokens(RegistryCommand):
 
 
 class Release(RegistryCommand):
-    """Take a node's prefix from it: ``node`` is the prefix, an address inside it, or a serial number.
+    """Take a node's prefix from it: ``node`` is the prefix or an address inside it.
 
     The prefix is ``free`` again when no certificate for it can count any more.
     """

@@ -21,6 +21,10 @@ PEER: list[tuple[bytes, amp.Argument]] = [(b"prefix", amp.Unicode()), (b"endpoin
 """A peer: its prefix (``5/16``) and its endpoint string."""
 
 
+MAX_PIECE = 60_000
+"""Bytes of a document that one answer holds; an AMP value has at most 65,535."""
+
+
 class RegistryCommand(amp.Command):
     """What all have in common: the refusals as errors, named by their codes."""
 
@@ -49,3 +53,28 @@ class GetBootstrapPeer(RegistryCommand):
     commandName = b"GetBootstrapPeer"
     arguments: ClassVar[list] = []
     response: ClassVar[list] = [*PEER, SEEN]
+
+
+class GetRevocations(RegistryCommand):
+    """Ask for the revocation list if its number is greater than ``number``, from byte ``offset`` on.
+
+    The answer has the list's number, how long the document is in all, and up to MAX_PIECE bytes of it; none
+    when the caller has that number already. A number that changes from piece to piece means: begin again.
+    """
+
+    commandName = b"GetRevocations"
+    arguments: ClassVar[list] = [(b"number", amp.Integer()), (b"offset", amp.Integer())]
+    response: ClassVar[list] = [
+        (b"number", amp.Integer()),
+        (b"length", amp.Integer()),
+        (b"piece", amp.String()),
+        SEEN,
+    ]
+
+
+class RevocationsChanged(amp.Command):
+    """From the registry to a node: there is a revocation list with this number. There is no answer."""
+
+    commandName = b"RevocationsChanged"
+    arguments: ClassVar[list] = [(b"number", amp.Integer())]
+    requiresAnswer = False

@@ -184,8 +184,9 @@ class CallTests(Base):
             1: "RegistryRefusal", 2: "InternalError", 3: "BadArguments", 4: "UnknownMethod", 5: "NotXMLRPC",
             10: "UnknownToken", 11: "BadRequest", 12: "NetworkFull", 13: "NoPeerYet",
             14: "NotInsideNetwork", 15: "BadEndpoints", 16: "BadEmail", 17: "MailFailed",
-            18: "UnknownNode", 19: "AuthorityExpired", 30: "TooManyTokens", 31: "NoSuchNode", 32: "NotDone",
-            33: "StorageFailed",
+            18: "UnknownNode", 19: "AuthorityExpired",
+            30: "CertificateRevoked", 31: "CertificateExpired", 32: "NoSuchNode",
+            33: "TooManyTokens", 34: "NotDone", 35: "StorageFailed",
         }  # fmt: skip
         self.assertEqual({code: kind.__name__ for code, kind in REFUSALS.items()}, codes)
 

@@ -21,7 +21,8 @@ from vifibnet.store.registry import APPLICATION_ID, PEER_LIFE, TOKEN_LIFE, Regis
 NODES = 100_000
 LENGTH = 17
 NOW = 1e9
-GOOD = ("SEARCH", "SCALAR SUBQUERY")
+# sqlite_sequence has one row.
+GOOD = ("SEARCH", "SCALAR SUBQUERY", "CORRELATED SCALAR SUBQUERY", "SCAN sqlite_sequence")
 WHERE = "192.0.2.1,1194,udp"
 
 
@@ -106,6 +107,10 @@ class RegistryQueriesTests(SynchronousTestCase):
             "certificate": lambda: store.certificate(some),
             "node_by_serial": lambda: store.node_by_serial(1 << 126 | nodes // 2),
             "node_of_bits": lambda: store.node_of_bits(some.bits.ljust(80, "0")),
+            "standing": lambda: store.certificates.standing(1 << 126 | nodes // 2),
+            "revoke": lambda: store.certificates.revoke(1 << 126 | nodes // 5, "", "test"),
+            "revoke_node": lambda: store.certificates.revoke_node(Prefix(nodes // 4, LENGTH), "", "test"),
+            "revoked": lambda: store.certificates.revoked(0.0),
             "declare": lambda: store.declare(some, WHERE),
             "seen": lambda: store.seen(some),
             "note": lambda: store.note("tried", "a test", "uid 0"),
