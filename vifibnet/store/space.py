@@ -30,6 +30,20 @@ def allocate(db: sqlite3.Connection, length: int) -> Prefix:
     return Prefix.from_bits(given)
 
 
+def take(db: sqlite3.Connection, bits: str) -> bool:
+    """Split the free space so that exactly this prefix is one; False where some of it is not free.
+
+    The caller gives it to somebody before the transaction ends.
+    """
+    for end in range(len(bits) + 1):
+        found = db.execute("DELETE FROM prefix WHERE bits = ? AND serial IS NULL", (bits[:end],)).rowcount
+        if found:
+            rest = [bits[:at] + "10"[int(bits[at])] for at in range(end, len(bits))]
+            db.executemany("INSERT INTO prefix (bits) VALUES (?)", [(piece,) for piece in (bits, *rest)])
+            return True
+    return False
+
+
 def free(db: sqlite3.Connection, bits: str) -> None:
     """Take a prefix from whoever has it, forgetting its certificates, and join it to free neighbours."""
     db.execute("DELETE FROM prefix WHERE bits = ?", (bits,))
