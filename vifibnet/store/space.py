@@ -6,6 +6,7 @@ All functions work inside the caller's transaction.
 from __future__ import annotations
 
 import sqlite3
+from itertools import pairwise
 
 from vifibnet.errors import NetworkFull
 from vifibnet.model.addresses import Prefix
@@ -53,3 +54,10 @@ def free(db: sqlite3.Connection, bits: str) -> None:
             break
         bits = bits[:-1]
     db.execute("INSERT INTO prefix (bits) VALUES (?)", (bits,))
+
+
+def is_whole(db: sqlite3.Connection) -> bool:
+    """Whether free and given prefixes fill the whole space without meeting; looks at all of them."""
+    bits = [row[0] for row in db.execute("SELECT bits FROM prefix ORDER BY bits")]
+    apart = not any(after.startswith(before) for before, after in pairwise(bits))
+    return apart and sum(1 << 120 - len(prefix) for prefix in bits) == 1 << 120
