@@ -127,19 +127,19 @@ class AuthorityExpired(RegistryRefusal):
 class CertificateRevoked(UnknownNode):
     """This certificate was revoked: its node does not belong to the network any more."""
 
-    code = 30
+    code = 40
 
 
 class CertificateExpired(UnknownNode):
     """This certificate has expired: until its node renews it, it is good for nothing else."""
 
-    code = 31
+    code = 41
 
 
 class NoSuchNode(RegistryRefusal):
-    """{what!r} is no node or certificate that counts: give a prefix, a serial number or an address."""
+    """{what!r} is no node of this registry: vifibnet nodes shows their prefixes and addresses."""
 
-    code = 32
+    code = 31
 
 
 # A base class comes after its children: AMP takes the first class of which an error is an instance.

@@ -32,6 +32,9 @@ class IRegistry(Interface):
     async def bootstrap() -> tuple[Prefix, tuple[Endpoint, ...]]:
         """One peer that can be reached."""
 
+    async def revocations(known: int) -> bytes | None:
+        """The signed revocation list, or None when its number is not greater than ``known``."""
+
 
 class IKernel(Interface):
     """What the node asks of the machine's network. Every call raises CommandFailed."""

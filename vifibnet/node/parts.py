@@ -16,7 +16,9 @@ from vifibnet.node.kernel import Kernel
 from vifibnet.node.lock import Lock
 from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer
 from vifibnet.node.preflight import openvpn_settings
+from vifibnet.node.revocations import RevocationFiles
 from vifibnet.node.taps import client_taps, server_taps
+from vifibnet.node.trust import Trust
 from vifibnet.node.tunnels import Client
 from vifibnet.pki.certificates import Identity
 from vifibnet.store.peers import PeerStore
@@ -69,11 +71,19 @@ class Parts:
         """Send a Babel packet to a neighbour of our babeld."""
         nudge.send(neighbour, packet)
 
-    def servers(self, on_change: Callable[[], None]) -> dict[str, OpenVPNServer]:
+    def trust(self, on_change: Callable[[frozenset[Prefix]], None]) -> Trust:
+        """Who was revoked. Raises BadInput."""
+        files = RevocationFiles(self._config.state, self._identity.ca)
+        files.open()
+        return Trust(self._reactor, self._rng, files, self._identity.certificate.serial_number, on_change)
+
+    def servers(
+        self, on_change: Callable[[], None], welcome: Callable[[Prefix, int | None], bool]
+    ) -> dict[str, OpenVPNServer]:
         """The openvpn servers by their taps."""
         taps = server_taps(len(self._config.pp))
         return {
-            tap: OpenVPNServer(self._reactor, self._rng, self._openvpn, tap, port, proto, on_change)
+            tap: OpenVPNServer(self._reactor, self._rng, self._openvpn, tap, port, proto, on_change, welcome)
             for tap, (port, proto) in zip(taps, self._config.pp, strict=True)
         }
 
@@ -84,7 +94,7 @@ class Parts:
         return OpenVPNClient(self._reactor, self._openvpn, tap, peer, endpoints, on_change)
 
     def registry(
-        self, on_connected: Callable[[], None], on_seen: Callable[[], None]
+        self, on_connected: Callable[[], None], on_seen: Callable[[], None], trust: Trust
     ) -> RegistryClient | None:
         """The registry, if we were given one."""
         config = self._config
@@ -105,6 +115,8 @@ class Parts:
             f"{config.server} port {config.server_port}",
             on_connected,
             on_seen,
+            trust.ask,
+            trust.expel,
         )
 
     def mapper(self, on_change: Callable[[], None]) -> PortMapper:

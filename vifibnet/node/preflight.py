@@ -16,6 +16,7 @@ from vifibnet.errors import BadInput
 from vifibnet.node.config import NodeConfig
 from vifibnet.node.lock import Lock, check_state_path
 from vifibnet.node.openvpn import OpenVPNSettings, refusal
+from vifibnet.node.revocations import directory_of
 from vifibnet.pki.certificates import Identity
 from vifibnet.store.peers import PeerStore
 from vifibnet.wire.babel import PORT
@@ -66,6 +67,7 @@ def openvpn_settings(config: NodeConfig) -> OpenVPNSettings:
         mtu=config.mtu,
         verbose=config.verbose,
         extra=config.openvpn_args,
+        revoked=directory_of(config.state),
     )
 
 

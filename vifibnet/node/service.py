@@ -87,6 +87,7 @@ class NodeService(Service):
         try:
             self._lock = self._parts.lock()
             try:
+                self._trust = self._parts.trust(self._trust_changed)
                 self._store = self._parts.store()
             except BaseException:
                 self._lock.release()
@@ -121,9 +122,10 @@ class NodeService(Service):
             self._surroundings,
             self._isolated,
         )
-        self._servers = parts.servers(self._tunnels.repair)
+        self._servers = parts.servers(self._tunnels.repair, self._trust.files.welcome)
         self._peers: PeerRefresh | None = None
-        self._registry = parts.registry(self._registry_connected, self._endpoints_changed)
+        self._registry = parts.registry(self._registry_connected, self._endpoints_changed, self._trust)
+        self._trust.registry = self._registry
         if self._registry is not None:
             self._peers = PeerRefresh(
                 reactor,
@@ -148,10 +150,15 @@ class NodeService(Service):
             address=str(identity.network.address(identity.prefix)),
         )
         self._status.startService()
-        if self._registry is not None and self._peers is not None:
+        if self._registry is not None:
             self._registry.startService()
+        self._trust.startService()
+        if self._peers is not None:
             self._peers.startService()
+        first_answer = self._trust.first_answer()
         await self._prepare_kernel()
+        # Nobody who was revoked shall have a tunnel for even a moment, if that can be known.
+        await first_answer
         if not self.running:
             return
         self._start_child("babeld", self._babeld)
@@ -212,6 +219,7 @@ class NodeService(Service):
         self._pause.cancel()
         self._mapping.cancel()
         self._nudge.stop()
+        self._trust.stopService()
         if self._peers is not None:
             self._peers.stopService()
         await self._bounded(RETRACT, "the start", self._starting)
@@ -224,6 +232,7 @@ class NodeService(Service):
             ends.append(Deferred.fromCoroutine(self._mapper.close()))
         await self._bounded(END, "a tunnel or a port mapping", DeferredList(ends, consumeErrors=True))
         await self._bounded(RESTORE, "the machine's network", Deferred.fromCoroutine(self._kernel.restore()))
+        self._trust.files.close()
         self._store.close()
         self._lock.release()
         self.log.info("node {prefix} has stopped", prefix=str(self._identity.prefix))
@@ -244,8 +253,17 @@ class NodeService(Service):
     # -- who hears of what ------------------------------------------------------------------------------
 
     def _registry_connected(self) -> None:
+        self._trust.ask()
         if self._peers is not None:
             self._peers.connected()
+
+    def _trust_changed(self, doubtful: frozenset[Prefix]) -> None:
+        """Others were revoked: they lose their tunnels with us now."""
+        for server in self._servers.values():
+            done = Deferred.fromCoroutine(server.dismiss())
+            done.addErrback(lambda failure: self.log.failure("a peer cannot be disconnected", failure))
+        self._tunnels.reconnect(doubtful)
+        self._tunnels.decide()
 
     def _isolated(self) -> None:
         if self._peers is not None:
@@ -290,6 +308,8 @@ class NodeService(Service):
             served=frozenset(peer for server in self._servers.values() for peer in server.served),
             lan=self._lan,
             routes=Counter(route.interface for route in self._babeld.routes if route.installed),
+            revoked=self._trust.files.nodes(),
+            outcast=self._trust.outcast,
         )
 
     def _endpoints(self) -> tuple[Endpoint, ...] | None:

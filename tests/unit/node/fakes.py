@@ -103,6 +103,7 @@ class FakeRegistry:
         self.known: list[tuple[Prefix, tuple[Endpoint, ...]]] = []
         self.reachable = True
         self.calls: list[object] = []
+        self.list: bytes | None = None
 
     def _check(self, call: object) -> None:
         self.calls.append(call)
@@ -122,3 +123,8 @@ class FakeRegistry:
         """The first."""
         self._check("bootstrap")
         return self.known[0]
+
+    async def revocations(self, known: int) -> bytes | None:
+        """The list, whatever its number is."""
+        self._check(f"revocations {known}")
+        return self.list
