@@ -19,12 +19,13 @@ from cryptography.x509 import load_pem_x509_certificate
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.namespaces import Namespace
-from tests.unit.pki.making import NOW, authority, identity, pem, request_pem, write_identity
+from tests.unit.pki.making import NOW, authority, identity, request_pem, write_identity
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
 from vifibnet.pki.certificates import Identity, ca_of, prefix_of
 from vifibnet.pki.requests import check_request, key_pem, make_key
 from vifibnet.store.peers import PeerStore
+from vifibnet.store.pem import Signed, key_hash
 from vifibnet.store.registry import RegistryStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -359,10 +360,10 @@ class RegistryTests(SynchronousTestCase):
         request = check_request(request_pem(key))
         store.add_token(f"token {number}", "a@b.example")
 
-        def sign(prefix: Prefix, serial: int) -> bytes:
-            return pem(ca.sign(request, prefix, serial, NOW))
+        def sign(prefix: Prefix, serial: int) -> Signed:
+            return Signed.of(ca.sign(request, prefix, serial, NOW))
 
-        text = store.issue(f"token {number}", 16, sign)
+        text = store.issue(f"token {number}", key_hash(key.public_key()), 16, sign)
         certificate = load_pem_x509_certificate(text.encode())
         return Identity(certificate, key, ca_of(ca.certificate, "test"), ca.network, prefix_of(certificate))
 

@@ -17,6 +17,7 @@ from vifibnet.errors import VifibnetError
 COMMANDS = {
     "ca": "make a certificate authority for a new network",
     "setup": "join a network: get its CA, a token, a certificate and a first peer",
+    "revoke": "put a node out of the network, at once",
     "lab": "run a whole network on this machine, in network namespaces",
 }
 """Each is a module of this package with ``add_arguments(parser)`` and ``async run(reactor, args) -> int``."""

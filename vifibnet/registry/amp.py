@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from cryptography import x509
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.amp import AMP
+from twisted.python.failure import Failure
 
 from vifibnet.errors import BadArguments, InternalError, RegistryRefusal, UnknownNode
 from vifibnet.model.addresses import Prefix
@@ -41,19 +44,22 @@ class NodeFace(AMP):
         self._registry = registry
         self.serial = certificate.serial_number
         self._not_after = certificate.not_valid_after_utc
+        self.node: Prefix | None = None
         self._cut: IDelayedCall | None = None
 
     def connectionMade(self) -> None:  # noqa: N802
-        """From now on the node is told what changes."""
-        super().connectionMade()
-        self._registry.revocations.connections.add(self)
+        """From now on the node is told what changes, unless we do not know it."""
+        AMP.connectionMade(self)
+        with suppress(UnknownNode):
+            self.node = self._registry.node_of_certificate(self.serial, self._not_after)
+            self._registry.connected(self)
 
-    def connectionLost(self, reason: Any = None) -> None:  # noqa: N802
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """Nobody to tell any more."""
-        self._registry.revocations.connections.discard(self)
+        self._registry.disconnected(self)
         if self._cut is not None and self._cut.active():
             self._cut.cancel()
-        super().connectionLost(reason)
+        AMP.connectionLost(self, reason)
 
     def revocations_changed(self, number: int) -> None:
         """Tell the node that there is a new revocation list."""

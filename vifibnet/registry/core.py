@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -20,6 +20,8 @@ from vifibnet.errors import (
     CertificateRevoked,
     NoPeerYet,
     NotInsideNetwork,
+    StorageFailed,
+    TooManyTokens,
     UnknownNode,
     UnknownToken,
 )
@@ -27,10 +29,11 @@ from vifibnet.interfaces import IMailer
 from vifibnet.model.addresses import Prefix
 from vifibnet.pki.authority import Authority
 from vifibnet.pki.requests import check_request
+from vifibnet.registry.connections import Connection, Connections
 from vifibnet.registry.mail import Invitation
 from vifibnet.registry.revocation import Revocations
-from vifibnet.store.pem import key_hash
-from vifibnet.store.registry import RegistryStore, Signed
+from vifibnet.store.pem import Signed, key_hash
+from vifibnet.store.registry import RegistryStore
 from vifibnet.wire.endpoints import format_endpoints, is_host, parse_endpoints
 
 log = Logger()
@@ -46,6 +49,11 @@ MAX_EMAIL = 254
 
 TOKEN_BYTES = 16
 """Random bytes of a token, which is written in hexadecimal so that no shell or mail reader breaks it."""
+
+HOUR = 3600.0
+
+TOKENS_PER_HOUR = 5
+"""How many mails with a token an address may get within an hour, whoever asks for them."""
 
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
 
@@ -86,7 +94,9 @@ class Registry:
         self._clock = clock
         self._invitation = invitation
         self.network = authority.network
-        self.revocations = Revocations(authority, store, clock)
+        self.connections = Connections()
+        self.revocations = Revocations(authority, store, clock, self.connections)
+        self._closed = False
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
         """Do something later, on the registry's clock."""
@@ -99,11 +109,15 @@ class Registry:
         return self._authority.ca_pem.decode("ascii")
 
     async def request_token(self, email: str) -> None:
-        """Send a token that is good for one certificate within 24 h. Raises BadEmail and MailFailed.
+        """Send a token that is good for one certificate within 24 h.
+
+        Raises BadEmail, TooManyTokens and MailFailed.
 
         When the mail cannot be handed to the mail server no token is left behind.
         """
         check_email(email)
+        if self._store.mailed_since(email, self._clock.seconds() - HOUR) >= TOKENS_PER_HOUR:
+            raise TooManyTokens(email=email, count=TOKENS_PER_HOUR)
         token = secrets.token_hex(TOKEN_BYTES)
         # Before the mail: it may arrive, and the token be used, before the mail server's last word does.
         self._store.add_token(token, email)
@@ -117,7 +131,9 @@ class Registry:
     def request_certificate(self, token: str, request: str) -> str:
         """Trade a token and a certificate request (PEM) for a certificate (PEM).
 
-        Raises UnknownToken, BadRequest, NetworkFull or AuthorityExpired; the token is then still good.
+        As long as the token would be good, the same certificate is given again for the same token and key:
+        an answer may get lost. Raises UnknownToken, BadRequest, NetworkFull or AuthorityExpired; the token
+        is then still good.
         """
         token = token.strip()
         if len(token) > 100 or not token.isascii():
@@ -126,12 +142,7 @@ class Registry:
         now = datetime.fromtimestamp(self._clock.seconds(), UTC)
 
         def sign(prefix: Prefix, serial: int) -> Signed:
-            certificate = self._authority.sign(checked, prefix, serial, now)
-            return Signed(
-                certificate.public_bytes(Encoding.PEM).decode("ascii"),
-                certificate.subject.rfc4514_string(),
-                certificate.not_valid_after_utc.timestamp(),
-            )
+            return Signed.of(self._authority.sign(checked, prefix, serial, now))
 
         pem = self._store.issue(token, key_hash(checked.public_key()), PREFIX_LENGTH, sign)
         log.info("issued a certificate to {subject}", subject=checked.subject.rfc4514_string())
@@ -145,6 +156,26 @@ class Registry:
         return peer
 
     # -- for nodes ------------------------------------------------------------------------------------
+
+    def connected(self, connection: Connection) -> None:
+        """A node connected over AMP."""
+        self.connections.add(connection)
+        self._seen(connection.node)
+
+    def disconnected(self, connection: Connection) -> None:
+        """A connection ended; it may be one of nobody that we know."""
+        self.connections.discard(connection)
+        self._seen(connection.node)
+
+    def _seen(self, node: Prefix | None) -> None:
+        # Not worth an error, and after the last connections' end there is no database any more.
+        if node is not None and not self._closed:
+            with suppress(StorageFailed):
+                self._store.seen(node)
+
+    def close(self) -> None:
+        """All connections are going to end, which says nothing about the nodes."""
+        self._closed = True
 
     def node_at(self, source: str) -> Prefix | None:
         """The node whose subnet a connection comes from; None outside the network or an issued subnet."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ipaddress import AddressValueError, IPv6Address
 from itertools import islice
-from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -13,6 +12,7 @@ from vifibnet.errors import BadAddress, NoSuchNode
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.pki.authority import Authority
 from vifibnet.pki.revocation import sign_revocations
+from vifibnet.registry.connections import Connections
 from vifibnet.store.registry import GRACE, RegistryStore
 
 log = Logger()
@@ -24,23 +24,16 @@ MAX_REASON = 200
 """Characters of a reason."""
 
 
-class Connection(Protocol):
-    """One connection of a node, by the serial number of the certificate that it showed."""
-
-    serial: int
-
-    def revocations_changed(self, number: int) -> None:
-        """Tell the node that there is a new list."""
-
-    def abort(self) -> None:
-        """Hang up."""
-
-
 class Revocations:
     """The network's revocation list."""
 
     def __init__(
-        self, authority: Authority, store: RegistryStore, clock: IReactorTime, grace: float = GRACE
+        self,
+        authority: Authority,
+        store: RegistryStore,
+        clock: IReactorTime,
+        connections: Connections,
+        grace: float = GRACE,
     ) -> None:
         """``grace``: seconds for which an expired certificate may still be renewed."""
         self._authority = authority
@@ -48,7 +41,7 @@ class Revocations:
         self._clock = clock
         self._grace = grace
         self._signed: tuple[int, bytes] | None = None
-        self.connections: set[Connection] = set()
+        self.connections = connections
 
     def current(self) -> tuple[int, bytes]:
         """The list's number and the signed document. The number is 0 when nothing was ever revoked."""
@@ -73,7 +66,7 @@ class Revocations:
                 raise NoSuchNode(what=what)
             prefix, done = standing.prefix, f"the certificate {serial} of {standing.prefix}"
         else:
-            prefix = _prefix(what, self._authority.network, self._store)
+            prefix = named_node(what, self._authority.network, self._store)
             count = certificates.revoke_node(prefix, reason, by)
             if not count:
                 raise NoSuchNode(what=what)
@@ -118,7 +111,7 @@ def _serial(what: str) -> int | None:
         return None
 
 
-def _prefix(what: str, network: Network, store: RegistryStore) -> Prefix:
+def named_node(what: str, network: Network, store: RegistryStore) -> Prefix:
     """The node that a prefix or an address names. Raises NoSuchNode."""
     try:
         return Prefix.parse(what)

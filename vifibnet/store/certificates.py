@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vifibnet.model.addresses import Prefix
 from vifibnet.store.audit import record
-from vifibnet.store.database import transaction
+from vifibnet.store.database import changing
 from vifibnet.store.revocations import revoke, version
 from vifibnet.wire.revocation import Revoked
 
@@ -45,7 +45,7 @@ class CertificateStore:
     def revoke(self, serial: int, reason: str, by: str) -> bool:
         """Revoke one certificate; False if there is none, or it was revoked before."""
         now = self._now()
-        with transaction(self._db, durable=True):
+        with changing(self._db, durable=True):
             done = revoke(self._db, serial, now, reason)
             if done:
                 record(self._db, now, "certificate revoked", f"serial {serial} ({reason})", by)
@@ -54,7 +54,7 @@ class CertificateStore:
     def revoke_node(self, prefix: Prefix, reason: str, by: str) -> int:
         """Revoke all certificates of a node, also one that expired and might be renewed; how many."""
         now = self._now()
-        with transaction(self._db, durable=True):
+        with changing(self._db, durable=True):
             rows = self._db.execute(
                 "SELECT serial FROM certificate WHERE bits = ?", (prefix.bits,)
             ).fetchall()

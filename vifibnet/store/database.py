@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from vifibnet.errors import BadInput
+from vifibnet.errors import BadInput, StorageFailed
 
 log = Logger()
 
@@ -76,6 +76,17 @@ def transaction(db: sqlite3.Connection, *, durable: bool = False) -> Iterator[No
     finally:
         if durable:
             db.execute("PRAGMA synchronous = NORMAL")
+
+
+@contextlib.contextmanager
+def changing(db: sqlite3.Connection, *, durable: bool = False) -> Iterator[None]:
+    """A transaction that raises StorageFailed, having changed nothing, when the disk is full or the like."""
+    try:
+        with transaction(db, durable=durable):
+            yield
+    except sqlite3.OperationalError as error:
+        log.error("the database cannot be changed: {problem}", problem=str(error))
+        raise StorageFailed(problem=str(error)) from error
 
 
 def bind_network(db: sqlite3.Connection, serial: int, what: str) -> None:

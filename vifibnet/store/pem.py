@@ -1,13 +1,32 @@
-"""What the registry's database keeps of a certificate beside its PEM, for the upgrade from version 1."""
+"""What the registry's database keeps of a certificate."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A certificate fresh from the CA: PEM, subject as in RFC 4514, end in seconds since 1970."""
+
+    pem: str
+    subject: str
+    not_after: float
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> Signed:
+        """What is kept of this one."""
+        return cls(
+            certificate.public_bytes(Encoding.PEM).decode("ascii"),
+            certificate.subject.rfc4514_string(),
+            certificate.not_valid_after_utc.timestamp(),
+        )
 
 
 def key_hash(public_key: Any) -> bytes:
@@ -21,8 +40,8 @@ def _load(pem: str) -> x509.Certificate:
 
 
 SQL_FUNCTIONS: dict[str, Callable[[str], Any]] = {
-    "pem_subject": lambda pem: _load(pem).subject.rfc4514_string(),
-    "pem_not_after": lambda pem: _load(pem).not_valid_after_utc.timestamp(),
+    "pem_subject": lambda pem: Signed.of(_load(pem)).subject,
+    "pem_not_after": lambda pem: Signed.of(_load(pem)).not_after,
     "pem_key_hash": lambda pem: key_hash(_load(pem).public_key()),
 }
-"""What an upgrade's script may call: each takes the PEM of a certificate."""
+"""What the upgrade from version 1, which kept the PEM alone, may call: each takes that PEM."""

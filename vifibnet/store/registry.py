@@ -1,6 +1,7 @@
 """What the registry remembers: tokens, who has which prefix, and where nodes can be reached.
 
-All calls are synchronous and take microseconds to a few milliseconds: every query uses an index.
+All calls are synchronous and take microseconds to a few milliseconds: every query uses an index. Those that
+change something raise StorageFailed, having changed nothing, when the disk is full or cannot be written.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ import random
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from hmac import compare_digest
 from pathlib import Path
 from typing import Literal
 
-from vifibnet.errors import UnknownNode, UnknownToken
+from vifibnet.errors import NoSuchNode, UnknownNode, UnknownToken
 from vifibnet.model.addresses import Network, Prefix
+from vifibnet.store import listing, reachable
 from vifibnet.store.audit import REGISTRY, record
 from vifibnet.store.certificates import MARGIN, CertificateStore
-from vifibnet.store.database import bind_network, open_database, transaction
-from vifibnet.store.pem import SQL_FUNCTIONS
+from vifibnet.store.database import bind_network, changing, open_database
+from vifibnet.store.listing import ListedNode, ListedToken
+from vifibnet.store.pem import SQL_FUNCTIONS, Signed
+from vifibnet.store.revocations import revoke
 from vifibnet.store.space import allocate, free
 
 APPLICATION_ID = 0x76664E52
@@ -43,15 +46,6 @@ FREE_AT_ONCE = 100
 
 EXPIRE_AT_ONCE = 1000
 """How many peers and tokens one ``expire`` drops at most, so that it takes some 20 ms at worst."""
-
-
-@dataclass(frozen=True)
-class Signed:
-    """A certificate fresh from the CA: PEM, subject as in RFC 4514, end in seconds since 1970."""
-
-    pem: str
-    subject: str
-    not_after: float
 
 
 class RegistryStore:
@@ -90,6 +84,16 @@ class RegistryStore:
             raise
         return cls(db, clock_seconds, rng)
 
+    @property
+    def path(self) -> str:
+        """The database's file, absolute; "" in memory."""
+        return str(self._db.execute("PRAGMA database_list").fetchone()[2] or "")
+
+    def note(self, what: str, subject: str, by: str) -> None:
+        """Add something to the audit log that changes nothing else."""
+        with changing(self._db):
+            record(self._db, self._now(), what, subject, by)
+
     def close(self) -> None:
         """Close the database; the store is of no use afterwards."""
         self._db.close()
@@ -112,7 +116,7 @@ class RegistryStore:
         is who made it, when it is not who has the address ``email``.
         """
         now = self._now()
-        with transaction(self._db):
+        with changing(self._db):
             self._db.execute(
                 "INSERT INTO token (hash, kind, email, prefix_length, created, expires)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
@@ -123,7 +127,7 @@ class RegistryStore:
 
     def drop_token(self, token: str) -> None:
         """Forget a token, e.g. because its mail could not be sent; an unknown one is no error."""
-        with transaction(self._db):
+        with changing(self._db):
             dropped = self._db.execute(
                 "DELETE FROM token WHERE hash = ? RETURNING email", (_hash(token),)
             ).fetchall()
@@ -148,7 +152,7 @@ class RegistryStore:
         again for the same token and key until the token expires. Raises UnknownToken and NetworkFull.
         """
         now = self._now()
-        with transaction(self._db, durable=True):
+        with changing(self._db, durable=True):
             row = self._db.execute(
                 "SELECT email, prefix_length, serial FROM token WHERE hash = ? AND expires > ?",
                 (_hash(token), now),
@@ -195,6 +199,42 @@ class RegistryStore:
             if not self._db.execute("SELECT 1 FROM certificate WHERE serial = ?", (str(serial),)).fetchone():
                 return serial
 
+    def release(self, prefix: Prefix, by: str) -> tuple[str | None, float]:
+        """Take a prefix from its node: none of its certificates counts any more from now on.
+
+        The prefix is not given to anybody before the last of them has expired, for until then its holder
+        may pass for the node wherever the revocation is not known. Returns the node's e-mail address and
+        when the prefix will be free. Raises NoSuchNode.
+        """
+        now = self._now()
+        with changing(self._db, durable=True):
+            row = self._db.execute(
+                "UPDATE prefix SET released = ? WHERE bits = ? AND serial IS NOT NULL AND released IS NULL"
+                " RETURNING email, expires",
+                (now, prefix.bits),
+            ).fetchall()
+            if not row:
+                raise NoSuchNode(what=str(prefix))
+            for (serial,) in self._db.execute(
+                "SELECT serial FROM certificate WHERE bits = ?", (prefix.bits,)
+            ).fetchall():
+                revoke(self._db, int(serial), now, "released")
+            reachable.remove(self._db, prefix.bits)
+            record(self._db, now, "released", prefix, by)
+        ((email, expires),) = row
+        return email, max(expires + MARGIN, now)
+
+    def seen(self, prefix: Prefix) -> None:
+        """Remember that a node spoke to us."""
+        with changing(self._db):
+            self._seen(prefix)
+
+    def _seen(self, prefix: Prefix) -> None:
+        self._db.execute(
+            "UPDATE prefix SET last_seen = ? WHERE bits = ? AND serial IS NOT NULL",
+            (self._now(), prefix.bits),
+        )
+
     def certificate(self, prefix: Prefix) -> str | None:
         """The newest certificate (PEM) of the node that has this prefix."""
         row = self._db.execute(
@@ -232,45 +272,34 @@ class RegistryStore:
 
         Raises UnknownNode if nobody has this prefix.
         """
-        with transaction(self._db):
+        with changing(self._db):
             if not endpoints:
-                self._forget(
-                    self._db.execute("SELECT slot FROM peer WHERE bits = ?", (prefix.bits,)).fetchall()
-                )
-                return
-            if self.certificate(prefix) is None:
+                reachable.remove(self._db, prefix.bits)
+            elif self.certificate(prefix) is None:
                 raise UnknownNode
-            self._db.execute(
-                "INSERT INTO peer (slot, bits, endpoints, declared) VALUES (?, ?, ?, ?) ON CONFLICT (bits)"
-                " DO UPDATE SET endpoints = excluded.endpoints, declared = excluded.declared",
-                (self._slots() + 1, prefix.bits, endpoints, self._now()),
-            )
-            self._db.execute(
-                "UPDATE prefix SET last_seen = ? WHERE bits = ? AND serial IS NOT NULL",
-                (self._now(), prefix.bits),
-            )
+            else:
+                reachable.put(self._db, prefix, endpoints, self._now())
+            self._seen(prefix)
 
     def peers(self, count: int, exclude: Collection[Prefix] = ()) -> list[tuple[Prefix, str]]:
         """Up to ``count`` reachable nodes in random order, each with its endpoint string."""
-        slots = self._slots()
-        unwanted = {prefix.bits for prefix in exclude}
-        since = self._now() - PEER_LIFE
-        # Some of those drawn may be unwanted or too old.
-        drawn = self._rng.sample(range(1, slots + 1), min(slots, count + len(unwanted) + 8))
-        found: list[tuple[Prefix, str]] = []
-        for slot in drawn:
-            if len(found) >= count:
-                break
-            bits, endpoints, declared = self._db.execute(
-                "SELECT bits, endpoints, declared FROM peer WHERE slot = ?", (slot,)
-            ).fetchone()
-            if bits not in unwanted and declared > since:
-                found.append((Prefix.from_bits(bits), endpoints))
-        return found
+        return reachable.sample(self._db, self._rng, count, exclude, self._now() - PEER_LIFE)
 
     def bootstrap(self, exclude: Collection[Prefix] = ()) -> tuple[Prefix, str] | None:
         """One reachable node, or None when none is known."""
         return next(iter(self.peers(1, exclude)), None)
+
+    # -- for the operator -----------------------------------------------------------------------------
+
+    def nodes(self, start: str, count: int) -> tuple[list[ListedNode], str]:
+        """A page of nodes, see ``listing``."""
+        return listing.nodes(self._db, start, count, self._now() - PEER_LIFE)
+
+    def tokens(self, start: str, count: int) -> tuple[list[ListedToken], str]:
+        """A page of tokens, see ``listing``."""
+        return listing.tokens(self._db, start, count, self._now())
+
+    # -- housekeeping ---------------------------------------------------------------------------------
 
     def expire(self, grace: float = GRACE) -> int:
         """Drop tokens and peers that are too old, at most EXPIRE_AT_ONCE of each, and free prefixes.
@@ -279,15 +308,12 @@ class RegistryStore:
         went; as long as that is not 0 there may be more.
         """
         now = self._now()
-        with transaction(self._db):
+        with changing(self._db):
             old = self._db.execute(
                 "SELECT hash FROM token WHERE expires <= ? LIMIT ?", (now, EXPIRE_AT_ONCE)
             ).fetchall()
             self._db.executemany("DELETE FROM token WHERE hash = ?", old)
-            silent = self._db.execute(
-                "SELECT slot FROM peer WHERE declared <= ? LIMIT ?", (now - PEER_LIFE, EXPIRE_AT_ONCE)
-            ).fetchall()
-            self._forget(silent)
+            silent = reachable.remove_older(self._db, now - PEER_LIFE, EXPIRE_AT_ONCE)
             freed = self._db.execute(
                 "SELECT bits FROM prefix WHERE serial IS NOT NULL AND expires <= ? LIMIT ?",
                 (now - grace, FREE_AT_ONCE),
@@ -298,25 +324,12 @@ class RegistryStore:
             ).fetchall()
             for (bits,) in freed:
                 self._free(bits)
-        return len(old) + len(silent) + len(freed)
+        return len(old) + silent + len(freed)
 
     def _free(self, bits: str) -> None:
-        self._forget(self._db.execute("SELECT slot FROM peer WHERE bits = ?", (bits,)).fetchall())
+        reachable.remove(self._db, bits)
         free(self._db, bits)
         record(self._db, self._now(), "freed", Prefix.from_bits(bits), REGISTRY)
-
-    def _slots(self) -> int:
-        """How many peers there are: the last slot."""
-        (last,) = self._db.execute("SELECT max(slot) FROM peer").fetchone()
-        return last or 0
-
-    def _forget(self, slots: list[tuple[int]]) -> None:
-        """Remove peers, highest slot first, each time moving the last peer into the gap."""
-        for (slot,) in sorted(slots, reverse=True):
-            last = self._slots()
-            self._db.execute("DELETE FROM peer WHERE slot = ?", (slot,))
-            if slot != last:
-                self._db.execute("UPDATE peer SET slot = ? WHERE slot = ?", (slot, last))
 
 
 def _hash(token: str) -> bytes:

@@ -27,5 +27,5 @@ def next_number(db: sqlite3.Connection, now: float) -> int:
 
 def version(db: sqlite3.Connection) -> int:
     """The revocation list's version: the number of the last revocation, 0 before the first."""
-    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'revocation'").fetchone()
-    return row[0] if row else 0
+    (number,) = db.execute("SELECT max(number) FROM revocation").fetchone()
+    return number or 0

@@ -25,13 +25,13 @@ MAX_PIECE = 60_000
 """Bytes of a document that one answer holds; an AMP value has at most 65,535."""
 
 
-class _Command(amp.Command):
+class RegistryCommand(amp.Command):
     """What all have in common: the refusals as errors, named by their codes."""
 
     errors: ClassVar[dict] = {cls: b"%d" % code for code, cls in REFUSALS.items()}
 
 
-class Declare(_Command):
+class Declare(RegistryCommand):
     """Tell the registry where the caller can be reached; no endpoints: it cannot be reached."""
 
     commandName = b"Declare"
@@ -39,7 +39,7 @@ class Declare(_Command):
     response: ClassVar[list] = [SEEN]
 
 
-class GetPeers(_Command):
+class GetPeers(RegistryCommand):
     """Ask for up to ``count`` peers, chosen at random, without the caller."""
 
     commandName = b"GetPeers"
@@ -47,7 +47,7 @@ class GetPeers(_Command):
     response: ClassVar[list] = [(b"peers", amp.AmpList(PEER)), SEEN]
 
 
-class GetBootstrapPeer(_Command):
+class GetBootstrapPeer(RegistryCommand):
     """Ask for one peer that can be reached."""
 
     commandName = b"GetBootstrapPeer"
@@ -55,7 +55,7 @@ class GetBootstrapPeer(_Command):
     response: ClassVar[list] = [*PEER, SEEN]
 
 
-class GetRevocations(_Command):
+class GetRevocations(RegistryCommand):
     """Ask for the revocation list if its number is greater than ``number``, from byte ``offset`` on.
 
     The answer has the list's number, how long the document is in all, and up to MAX_PIECE bytes of it; none

@@ -16,6 +16,7 @@ from vifibnet.errors import (
     NotInsideNetwork,
     UnknownToken,
 )
+from vifibnet.model.addresses import Prefix
 from vifibnet.pki.revocation import read_revocations
 from vifibnet.registry.amp import LINGER
 from vifibnet.registry.revocation import AT_ONCE
@@ -136,6 +137,8 @@ class RevokeTests(SynchronousTestCase):
             """One that counts."""
 
             serial = self.one.certificate.serial_number
+            node: Prefix | None = self.one.prefix
+            node = None
             told = 0
 
             def revocations_changed(self, number: int) -> None:
@@ -145,8 +148,10 @@ class RevokeTests(SynchronousTestCase):
                 raise AssertionError("a good one")
 
         many = [Connection() for _ in range(AT_ONCE * 2)]
-        self.registry.revocations.connections.update(many)
+        for one in many:
+            self.registry.revocations.connections.add(one)
         self.registry.revocations.revoke(str(self.two.prefix), "", "uid 0")
+        self.pump()
         self.assertEqual(sum(each.told for each in many) + len(self.one.amp.numbers), AT_ONCE)
         gone = next(each for each in many if not each.told)
         self.registry.revocations.connections.discard(gone)

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from tests.unit.store import signing
 from vifibnet.model.addresses import Prefix
 from vifibnet.store.database import open_database
-from vifibnet.store.registry import APPLICATION_ID, RegistryStore, Signed
+from vifibnet.store.pem import Signed
+from vifibnet.store.registry import APPLICATION_ID, RegistryStore
 
 
 def die() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vifibnet.model.addresses import Prefix
-from vifibnet.store.registry import Signed
+from vifibnet.store.pem import Signed
 
 KEY = b"k" * 32
 """The hash of a public key."""

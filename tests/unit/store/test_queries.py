@@ -112,9 +112,14 @@ class RegistryQueriesTests(SynchronousTestCase):
             "revoke_node": lambda: store.certificates.revoke_node(Prefix(nodes // 4, LENGTH), "", "test"),
             "revoked": lambda: store.certificates.revoked(0.0),
             "declare": lambda: store.declare(some, WHERE),
+            "seen": lambda: store.seen(some),
+            "note": lambda: store.note("tried", "a test", "uid 0"),
+            "nodes": lambda: store.nodes(some.bits, 100),
+            "tokens": lambda: store.tokens(f"{NOW} {b'5'.hex()}", 100),
             "undeclare": lambda: store.declare(some, ""),
             "peers": lambda: store.peers(50, [some]),
             "bootstrap": store.bootstrap,
+            "release": lambda: store.release(some, "uid 0"),
             "expire": store.expire,
         }
 
@@ -128,7 +133,11 @@ class RegistryQueriesTests(SynchronousTestCase):
         store = RegistryStore(db, lambda: clock, random.Random(1))
         db.plans.clear()
         calls = self.calls(store, NODES)
-        public = {name for name in vars(RegistryStore) if not name.startswith("_")} - {"open", "close"}
+        public = {name for name in vars(RegistryStore) if not name.startswith("_")} - {
+            "open",
+            "close",
+            "path",
+        }
         self.assertLessEqual(public, calls.keys())
         for call in calls.values():
             call()

@@ -13,13 +13,13 @@ from tests.unit.store.space import check_space, prefixes
 from vifibnet.errors import BadInput, NetworkFull, UnknownNode, UnknownToken
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.store.database import open_database
+from vifibnet.store.pem import Signed
 from vifibnet.store.registry import (
     APPLICATION_ID,
     EXPIRE_AT_ONCE,
     PEER_LIFE,
     TOKEN_LIFE,
     RegistryStore,
-    Signed,
 )
 from vifibnet.store.revocations import revoke
 

@@ -21,7 +21,8 @@ from tests.unit.store.space import check_space, prefixes
 from vifibnet.errors import NetworkFull, UnknownNode, UnknownToken
 from vifibnet.model.addresses import Prefix
 from vifibnet.store.database import open_database
-from vifibnet.store.registry import APPLICATION_ID, PEER_LIFE, TOKEN_LIFE, RegistryStore, Signed
+from vifibnet.store.pem import Signed
+from vifibnet.store.registry import APPLICATION_ID, PEER_LIFE, TOKEN_LIFE, RegistryStore
 
 
 class Refused(Exception):

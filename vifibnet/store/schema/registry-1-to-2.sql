@@ -47,9 +47,9 @@ CREATE INDEX certificate_bits ON certificate (bits, issued);
 
 -- Certificates that no longer count. The greatest number is the version of the revocation list. A number is
 -- the time or, if that is not greater than the last one, the next: so a registry that was restored from an
--- old backup goes on with numbers that no node has seen.
+-- old backup goes on with numbers that no node has seen. The last one is never removed.
 CREATE TABLE revocation (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    number INTEGER PRIMARY KEY,
     serial TEXT NOT NULL UNIQUE,        -- decimal
     bits TEXT NOT NULL,
     revoked REAL NOT NULL,
