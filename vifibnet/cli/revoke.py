@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vifibnet.cli.operator import add_registry_argument, ask
+from vifibnet.cli import adminclient
 from vifibnet.wire.admin import Revoke
 
 
@@ -18,11 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " number (decimal, or hexadecimal after 0x), when the node has a newer one and stays",
     )
     parser.add_argument("--reason", default="", metavar="TEXT", help="for the registry's audit log")
-    add_registry_argument(parser)
+    adminclient.add_arguments(parser)
 
 
 async def run(reactor: Any, args: argparse.Namespace) -> int:
     """Have the registry revoke it."""
-    answer = await ask(reactor, args.registry, Revoke, what=args.what, reason=args.reason)
+    async with adminclient.running_registry(reactor, args) as registry:
+        answer = await registry.call(Revoke, what=args.what, reason=args.reason)
     print(f"{answer['done']}; the revocation list has number {answer['number']}")
     return 0

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from vifibnet.errors import InternalError, RegistryRefusal
 from vifibnet.registry.administration import Administration
+from vifibnet.store.listing import ListedNode
 from vifibnet.wire.admin import Backup, Invite, ListNodes, ListTokens, Release, Revoke
 
 log = Logger()
@@ -61,7 +62,7 @@ class AdminFace(AMP):
 
         return self._answer("ListNodes", answer)
 
-    def _node(self, node: Any) -> Result:
+    def _node(self, node: ListedNode) -> Result:
         there = self._administration
         return {
             "prefix": str(node.prefix),
@@ -72,6 +73,7 @@ class AdminFace(AMP):
             "joined": node.joined,
             "expires": node.expires,
             "released": node.released,
+            "revoked": node.revoked,
             "seen": node.seen,
             "connected": there.connections.has(node.prefix),
             "endpoints": node.endpoints,

@@ -23,6 +23,7 @@ class ListedNode:
     joined: float
     expires: float
     released: float | None
+    revoked: float | None
     seen: float | None
     endpoints: str
 
@@ -44,14 +45,18 @@ def nodes(
 ) -> tuple[list[ListedNode], str]:
     """Up to ``count`` nodes by prefix, with the endpoints that they declared since some time."""
     rows = db.execute(
-        "SELECT prefix.bits, prefix.serial, subject, email, joined, not_after, released, last_seen,"
-        " iif(declared > ?, endpoints, '') FROM prefix INDEXED BY prefix_given"
+        "SELECT prefix.bits, prefix.serial, subject, email, joined, certificate.not_after, released, revoked,"
+        " last_seen, iif(declared > ?, endpoints, '') FROM prefix INDEXED BY prefix_given"
         " JOIN certificate USING (serial) LEFT JOIN peer ON peer.bits = prefix.bits"
+        " LEFT JOIN revocation ON revocation.serial = prefix.serial"
         " WHERE prefix.serial IS NOT NULL AND prefix.bits >= ? ORDER BY prefix.bits LIMIT ?",
         (declared_since, start, count + 1),
     ).fetchall()
     following = rows[count][0] if len(rows) > count else ""
-    return [_node(*row) for row in rows[:count]], following
+    return [
+        ListedNode(Prefix.from_bits(r[0]), int(r[1]), r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9] or "")
+        for r in rows[:count]
+    ], following
 
 
 def tokens(db: sqlite3.Connection, start: str, count: int, now: float) -> tuple[list[ListedToken], str]:
@@ -68,19 +73,3 @@ def tokens(db: sqlite3.Connection, start: str, count: int, now: float) -> tuple[
         ListedToken(kind, email, length, made, ends, Prefix.from_bits(bits) if bits is not None else None)
         for made, _, kind, email, length, ends, bits in rows[:count]
     ], following
-
-
-def _node(
-    bits: str,
-    serial: str,
-    subject: str,
-    email: str | None,
-    joined: float,
-    expires: float,
-    released: float | None,
-    seen: float | None,
-    endpoints: str | None,
-) -> ListedNode:
-    return ListedNode(
-        Prefix.from_bits(bits), int(serial), subject, email, joined, expires, released, seen, endpoints or ""
-    )

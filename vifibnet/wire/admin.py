@@ -34,6 +34,7 @@ NODE: list[tuple[bytes, amp.Argument]] = [
     (b"joined", amp.Float()),
     (b"expires", amp.Float()),
     (b"released", amp.Float(optional=True)),
+    (b"revoked", amp.Float(optional=True)),
     (b"seen", amp.Float(optional=True)),
     (b"connected", amp.Boolean()),
     (b"endpoints", amp.Unicode()),
