@@ -247,6 +247,18 @@ class OpenVPNServer(Service):
         await self.supervisor.stopService()
         await self._management.close()
 
+    def holder(self) -> Callable[[], None]:
+        """A call that starts the process anew, telling its clients, if it is still the one of now."""
+        child = self.supervisor.child
+
+        def restart() -> None:
+            if self.running and self.supervisor.child is child:
+                self.log.info("the openvpn server on {tap} is started anew", tap=self.tap)
+                self.supervisor.stopService()
+                self.supervisor.startService()
+
+        return restart
+
     def poll(self) -> None:
         """Ask openvpn now who is connected (it is asked every few seconds anyway)."""
         self._management.send("status 3")

@@ -40,7 +40,8 @@ def check(config: NodeConfig, now: datetime | None = None) -> Identity:
     check_directory("--state", config.state)
     check_directory("--log", config.log)
     check_state_path(config.state)
-    identity = Identity.load(config.ca, config.cert, config.key, now or datetime.now(UTC))
+    renewing = config.server is not None
+    identity = Identity.load(config.ca, config.cert, config.key, now or datetime.now(UTC), renewing=renewing)
     # Before the ports: with a second node they are taken as well, and that would be the lesser answer.
     Lock(config.state).release()
     PeerStore.open(config.peers_db, identity.network).close()

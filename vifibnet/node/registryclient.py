@@ -20,6 +20,7 @@ from zope.interface import implementer
 from vifibnet.errors import (
     BadAddress,
     BadEndpoints,
+    CertificateExpired,
     CertificateRevoked,
     RegistryRefusal,
     RegistryUnreachable,
@@ -27,7 +28,7 @@ from vifibnet.errors import (
 from vifibnet.interfaces import IRegistry
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers, GetRevocations, RevocationsChanged
+from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers, GetRevocations, Renew, RevocationsChanged
 from vifibnet.wire.endpoints import format_endpoints, parse_endpoints
 from vifibnet.wire.revocation import MAX_DOCUMENT
 
@@ -65,8 +66,9 @@ class RegistryClient(Service):
         on_revoked: Callable[[], None] = lambda: None,
     ) -> None:
         """``endpoint`` has TLS in it; ``where`` is what it is called in messages; ``on_connected`` is called
-        when the registry answers again, ``on_seen`` when it sees us somewhere else, ``on_revocations`` when
-        it has a new revocation list, ``on_revoked`` when it says that our own certificate is on it."""
+        when the registry answers again, if only to say that our certificate has expired, ``on_seen`` when it
+        sees us somewhere else, ``on_revocations`` when it has a new revocation list, ``on_revoked`` when it
+        says that our own certificate is on it."""
         self._reactor = reactor
         self._where = where
         self._on_connected = on_connected
@@ -119,6 +121,15 @@ class RegistryClient(Service):
         if peer is None:
             raise RegistryUnreachable(where=self._where, problem="it names a peer that cannot be understood")
         return peer
+
+    async def renew(self, request: str) -> str:
+        """A new certificate for a request, both as PEM; ours may have expired."""
+        return str((await self._call(Renew, request=request))["certificate"])
+
+    def reconnect(self) -> None:
+        """Hang up and connect anew: there is a new certificate to show."""
+        if self._connection is not None:
+            self._connection.abort()
 
     async def revocations(self, known: int) -> bytes | None:
         """The revocation list in all its pieces, or None when its number is not greater than ``known``."""
@@ -183,13 +194,18 @@ class RegistryClient(Service):
         except Exception as error:
             problem = _words(error)
             self._revoked = isinstance(error, CertificateRevoked)
+            renewing = isinstance(error, CertificateExpired)
         if self._revoked:
             self._on_revoked()
         self._turned_away += 1
         say = self.log.debug if problem == self._problem else self.log.warn
         self._problem = problem
         say("the registry at {where} turns us away: {problem}", where=self._where, problem=problem)
-        connection.abort()
+        if renewing:
+            # This connection is good for that.
+            self._on_connected()
+        else:
+            connection.abort()
 
     def _answered(self, connection: _Connection, seen: str) -> None:
         changed, self.seen = seen != self.seen, seen

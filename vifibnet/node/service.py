@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Callable
 from ipaddress import IPv6Network
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -124,8 +125,11 @@ class NodeService(Service):
         )
         self._servers = parts.servers(self._tunnels.repair, self._trust.files.welcome)
         self._peers: PeerRefresh | None = None
-        self._registry = parts.registry(self._registry_connected, self._endpoints_changed, self._trust)
-        self._trust.registry = self._registry
+        self._renewal = parts.renewal(self._renewed, self._certificate_holders)
+        self._registry = parts.registry(
+            self._registry_connected, self._endpoints_changed, self._trust, self._renewal
+        )
+        self._trust.registry = self._renewal.registry = self._registry
         if self._registry is not None:
             self._peers = PeerRefresh(
                 reactor,
@@ -152,6 +156,10 @@ class NodeService(Service):
         self._status.startService()
         if self._registry is not None:
             self._registry.startService()
+        self._renewal.startService()
+        await self._renewal.valid()
+        if not self.running:
+            return
         self._trust.startService()
         if self._peers is not None:
             self._peers.startService()
@@ -219,6 +227,7 @@ class NodeService(Service):
         self._pause.cancel()
         self._mapping.cancel()
         self._nudge.stop()
+        self._renewal.stopService()
         self._trust.stopService()
         if self._peers is not None:
             self._peers.stopService()
@@ -253,9 +262,18 @@ class NodeService(Service):
     # -- who hears of what ------------------------------------------------------------------------------
 
     def _registry_connected(self) -> None:
+        self._renewal.retry()
         self._trust.ask()
         if self._peers is not None:
             self._peers.connected()
+
+    def _renewed(self) -> None:
+        self._trust.serial = self._renewal.identity.certificate.serial_number
+        if self._registry is not None:
+            self._registry.reconnect()
+
+    def _certificate_holders(self) -> list[Callable[[], None]]:
+        return [*self._tunnels.holders(), *(server.holder() for server in self._servers.values())]
 
     def _trust_changed(self, doubtful: frozenset[Prefix]) -> None:
         """Others were revoked: they lose their tunnels with us now."""

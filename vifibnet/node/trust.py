@@ -48,11 +48,11 @@ class Trust(Service):
         serial: int,
         on_change: Callable[[frozenset[Prefix]], None],
     ) -> None:
-        """``files`` are open; ``serial`` is our own certificate's."""
+        """``files`` are open; ``serial`` is our own certificate's, which may change."""
         self.files = files
         self.registry: IRegistry | None = None
         self._reactor = reactor
-        self._serial = serial
+        self.serial = serial
         self._on_change = on_change
         self._asking = Persistent(reactor, rng, ASK_EVERY, self._ask)
         self._answered = False
@@ -125,7 +125,7 @@ class Trust(Service):
         self._on_change(frozenset(each.prefix for each in new if not each.node))
 
     def _look_for_us(self) -> None:
-        if self.files.listed is not None and self._serial in self.files.listed.serials:
+        if self.files.listed is not None and self.serial in self.files.listed.serials:
             self.expel()
 
     def _tell_waiting(self) -> None:

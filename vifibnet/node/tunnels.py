@@ -154,6 +154,19 @@ class Tunnels(Service):
                 self.log.info("the tunnel to {peer} is opened anew", peer=str(link.peer))
                 self._stop(link)
 
+    def holders(self) -> list[Callable[[], None]]:
+        """For each tunnel a call that ends it, if it still stands, so that it is opened anew."""
+
+        def holder(link: _Link) -> Callable[[], None]:
+            def end() -> None:
+                if self._links.get(link.tap) is link and not link.stopping:
+                    self.log.info("the tunnel to {peer} is opened anew", peer=str(link.peer))
+                    self._stop(link)
+
+            return end
+
+        return [holder(link) for link in self._links.values()]
+
     def repair(self) -> None:
         """Decide again soon: something has changed. Several changes at once make one decision."""
         if self.running and not (self._soon is not None and self._soon.active()):

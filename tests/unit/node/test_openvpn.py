@@ -268,6 +268,22 @@ class ServerTests(OpenVPNTestCase):
         self.table(0, 2)
         self.successResultOf(done)
 
+    def test_holder(self) -> None:
+        """Started anew, once, and not if it has been since."""
+        restart = self.server.holder()
+        self.come(0, "1/16")
+        self.reactor.children[0].obeys = ()
+        restart()
+        self.assertEqual(self.reactor.processes[0].signals, ["TERM"])
+        self.reactor.processes[0].end()
+        self.assertEqual((len(self.reactor.processes), self.server.served), (2, {}))
+        restart()
+        self.assertEqual((len(self.reactor.processes), self.server.supervisor.restarts), (2, 0))
+        again = self.server.holder()
+        self.server.stopService()
+        again()
+        self.assertEqual(len(self.reactor.processes), 2)
+
     def test_unwelcome(self) -> None:
         """Who comes all the same is sent away."""
         self.revoked = {PEER}

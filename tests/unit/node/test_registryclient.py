@@ -14,10 +14,16 @@ from twisted.protocols.amp import AMP
 from twisted.trial.unittest import TestCase
 
 from tests.unit.node.fakes import endpoint, node
-from vifibnet.errors import BadEndpoints, CertificateRevoked, RegistryUnreachable, UnknownNode
+from vifibnet.errors import (
+    BadEndpoints,
+    CertificateExpired,
+    CertificateRevoked,
+    RegistryUnreachable,
+    UnknownNode,
+)
 from vifibnet.node import registryclient
 from vifibnet.node.registryclient import RegistryClient
-from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers, GetRevocations, RevocationsChanged
+from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers, GetRevocations, Renew, RevocationsChanged
 
 
 class Server(AMP):
@@ -61,6 +67,11 @@ class Server(AMP):
         length = self.factory.claims or len(document)
         answer = {"number": 10 - last, "length": length, "seen": self.factory.seen}
         return {**answer, "piece": document[offset : offset + 4]}
+
+    @Renew.responder
+    def renew(self, request: str) -> Any:
+        """Give what is asked for."""
+        return {"certificate": f"new {request}", "seen": self.factory.seen}
 
     @Declare.responder
     def declare(self, endpoints: str) -> Any:
@@ -189,6 +200,18 @@ class RegistryClientTests(TestCase):
         await self.until(lambda: "revoked" in self.events)
         await deferLater(self.clock, 0.3)
         self.assertEqual((len(self.server.connections), self.events.count("revoked")), (1, 1))
+
+    async def test_expired(self) -> None:
+        """Who is told that its certificate expired stays, to renew it, and comes again with the new one."""
+        self.server.refuses, self.server.refusal = True, CertificateExpired
+        self.client.startService()
+        await self.until(lambda: "connected" in self.events)
+        self.assertFalse(self.client.connected)
+        self.assertEqual(await self.client.renew("certificate"), "new certificate")
+        self.assertEqual(len(self.server.connections), 1)
+        self.server.refuses = False
+        self.client.reconnect()
+        await self.until(lambda: len(self.server.connections) == 2 and self.client.connected)
 
     async def test_old_registry(self) -> None:
         """A registry that has never heard of revocation lists is a registry."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from random import Random
@@ -17,15 +18,18 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.unit.node.fakes import NETWORK, NOW, FakeClient, FakeRegistry, config, endpoint, node
-from tests.unit.pki.making import authority
+from tests.unit.pki.making import authority, identity, pem
 from vifibnet.errors import BadInput, CommandFailed
 from vifibnet.interfaces import IKernel, IPortMapper
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
 from vifibnet.node.openvpn import Served
+from vifibnet.node.renewal import Renewal
 from vifibnet.node.revocations import RevocationFiles
 from vifibnet.node.service import MAP_AFTER, NodeService
 from vifibnet.node.trust import FIRST_WAIT, Trust
+from vifibnet.pki.authority import new_serial
+from vifibnet.pki.requests import check_request
 from vifibnet.pki.revocation import sign_revocations
 from vifibnet.store.peers import PeerStore
 from vifibnet.wire.babeld import Neighbour, Route
@@ -61,6 +65,10 @@ class Part(Service):
         super().stopService()
         self.diary.append(f"{self.title} stops")
         return self.gate or succeed(None)
+
+    def holder(self) -> Callable[[], None]:
+        """Notes that it would be started anew."""
+        return lambda: self.diary.append(f"{self.title} starts anew")
 
     async def dismiss(self) -> None:
         """As an openvpn server does."""
@@ -150,6 +158,7 @@ class Parts:
         self.directory = directory
         self.reactor = reactor
         self.path = directory / "peers.db"
+        self.identity = identity(now=datetime.fromtimestamp(NOW, UTC))
         PeerStore.create(self.path, NETWORK).close()
         self.fake_kernel = FakeKernel(self.diary)
         self.fake_babeld = Part("babeld", self.diary)
@@ -195,6 +204,13 @@ class Parts:
         files.open()
         return Trust(self.reactor, Random(1), files, SERIAL, on_change)
 
+    def renewal(
+        self, on_renewed: Callable[[], None], holders: Callable[[], list[Callable[[], None]]]
+    ) -> Renewal:
+        """The real one."""
+        me = self.identity
+        return Renewal(self.reactor, Random(1), config(self.directory), me, on_renewed, holders)
+
     def servers(
         self, on_change: Callable[[], None], welcome: Callable[[Prefix, int | None], bool]
     ) -> dict[str, Part]:
@@ -218,7 +234,11 @@ class Parts:
         return reason
 
     def registry(
-        self, on_connected: Callable[[], None], on_seen: Callable[[], None], trust: Trust
+        self,
+        on_connected: Callable[[], None],
+        on_seen: Callable[[], None],
+        trust: Trust,
+        renewal: Renewal,
     ) -> RegistryService | None:
         """The registry."""
         self.connected, self.seen = on_connected, on_seen
@@ -544,6 +564,56 @@ class NodeServiceTests(SynchronousTestCase):
             self.reactor.pump([10] * 120)
         self.assertEqual(self.own_log().count("certificate was revoked"), 1)
         self.assertLess(len(self.parts.clients), 14)
+
+    def test_renewed(self) -> None:
+        """A new certificate: the registry is shown it, tunnels and servers are replaced one after another."""
+        self.parts.know(1)
+        self.parts.identity = identity(now=datetime.fromtimestamp(NOW, UTC), days=90)
+        registry = self.parts.fake_registry
+        assert registry is not None
+        service = self.start()
+        self.parts.clients[0].come_up(NOW)
+        registry.certificate = self.sign
+        self.reactor.pump([3600] * 24 * 61)
+        self.assertEqual(
+            [call for call in registry.calls if call in ("renew", "reconnect")][:2], ["renew", "reconnect"]
+        )
+        self.assertNotIn("vifs0 starts anew", self.diary)
+        self.reactor.pump([3600] * 24 * 25)
+        self.assertEqual(self.diary.count("vifs0 starts anew"), 1)
+        self.assertTrue(self.parts.clients[0].ended.called)
+        self.assertEqual(self.parts.clients[-1].peer, node(1))
+        self.assertIsNotNone(service)
+
+    @staticmethod
+    def sign(request: str) -> str:
+        """As the registry does, 60 days from the start on."""
+        now = datetime.fromtimestamp(NOW + 60 * 24 * 3600, UTC)
+        return pem(authority().sign(check_request(request), OWN, new_serial(), now, 90)).decode()
+
+    def test_expired(self) -> None:
+        """With an expired certificate nothing is touched until the registry has given a new one."""
+        self.parts.know(1)
+        registry = self.parts.fake_registry
+        assert registry is not None
+        self.parts.identity = identity(now=datetime.fromtimestamp(NOW - 40 * 24 * 3600, UTC), days=30)
+        service = self.start()
+        self.assertEqual(self.diary, ["lock"])
+        self.assertIn("waiting for the registry to renew it", self.own_log())
+        self.assertEqual(service.status().prefix, str(OWN))
+        registry.certificate = self.sign
+        self.parts.connected()
+        self.assertIn("vifs0 starts", self.diary)
+        self.assertIn("vifc0 starts", self.diary)
+
+    def test_stop_while_expired(self) -> None:
+        """A stop is a stop."""
+        self.parts.identity = identity(now=datetime.fromtimestamp(NOW - 40 * 24 * 3600, UTC), days=30)
+        self.start()
+        self.stop()
+        self.assertNotIn("clean", self.diary)
+        self.assertEqual(self.diary[-1], "unlock")
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_new_neighbours_are_asked(self) -> None:
         """As babeld alone would not."""
