@@ -62,7 +62,8 @@ def _about(args: argparse.Namespace, answer: dict[str, Any]) -> str:
     whose = args.email or "anybody"
     return (
         f"{counted(args.count, 'invitation')} to {answer['network']} for {whose}, until"
-        f" {minute(answer['expires'])} UTC, over {where} port {answer['port']}.\n"
+        f" {minute(answer['expires'])} UTC.\n"
+        f"The way to the registry: {where}, port {answer['port']}\n"
         "On a machine that is to join: vifibnet setup --dir /var/lib/vifibnet INVITATION"
     )
 

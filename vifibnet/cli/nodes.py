@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import shutil
+import textwrap
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -23,7 +24,7 @@ COLUMNS = (
 )
 LEGEND = (
     "seen: when it last spoke to the registry; until: when its certificate ends; who: its e-mail address and"
-    " what\nits certificate says of it; endpoints: where others reach it."
+    " what its certificate says of it; endpoints: where others reach it."
 )
 WIDTH = 100
 """Columns, where the terminal does not say how many it has."""
@@ -67,7 +68,8 @@ async def print_json(all_pages: AsyncIterator[list[dict[str, Any]]]) -> None:
 
 
 async def _print_table(all_pages: AsyncIterator[list[dict[str, Any]]], now: float) -> None:
-    table = Table(COLUMNS, shutil.get_terminal_size((WIDTH, 0)).columns)
+    width = shutil.get_terminal_size((WIDTH, 0)).columns
+    table = Table(COLUMNS, width)
     total = connected = 0
     async for page in all_pages:
         if page:
@@ -77,7 +79,8 @@ async def _print_table(all_pages: AsyncIterator[list[dict[str, Any]]], now: floa
     if not total:
         print("No node has joined yet; vifibnet invite prints an invitation for one.")
         return
-    print(f"\n{counted(total, 'node')}, {connected} connected to the registry. {LEGEND}")
+    print(f"\n{counted(total, 'node')}, {connected} connected to the registry.")
+    print(textwrap.fill(LEGEND, width))
 
 
 def row(node: dict[str, Any], now: float) -> tuple[str, ...]:
