@@ -53,8 +53,13 @@ class RenewalTests(SynchronousTestCase):
         renewal = Renewal(self.clock, Random(1), config(self.directory), me, self.note, self.holders)
         renewal.registry = self.registry
         renewal.startService()
-        self.addCleanup(lambda: renewal.running and renewal.stopService())
+        self.addCleanup(self.stop, renewal)
         return renewal
+
+    def stop(self, renewal: Renewal) -> None:
+        """Stop it, if that has not happened."""
+        if renewal.running:
+            renewal.stopService()
 
     def note(self) -> None:
         """We have another certificate."""
@@ -80,8 +85,8 @@ class RenewalTests(SynchronousTestCase):
 
     def load(self) -> x509.Certificate:
         """The certificate in the files, which belong together."""
-        paths = [self.directory / name for name in ("ca.pem", "cert.crt", "cert.key")]
-        return Identity.load(*paths, datetime.fromtimestamp(self.clock.seconds(), UTC)).certificate
+        ca, cert, key = [self.directory / name for name in ("ca.pem", "cert.crt", "cert.key")]
+        return Identity.load(ca, cert, key, datetime.fromtimestamp(self.clock.seconds(), UTC)).certificate
 
     def test_due(self) -> None:
         """A third of the life is left; what ends with the authority cannot be renewed."""
