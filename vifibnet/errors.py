@@ -137,7 +137,7 @@ class CertificateExpired(UnknownNode):
 
 
 class NoSuchNode(RegistryRefusal):
-    """{what!r} is no node or certificate that counts: give a prefix, a serial number or an address."""
+    """{what!r} is no node of this registry: vifibnet nodes shows their prefixes and addresses."""
 
     code = 32
 

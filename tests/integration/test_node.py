@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,9 +20,10 @@ from cryptography.x509 import load_pem_x509_certificate
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.namespaces import Namespace
-from tests.unit.pki.making import NOW, authority, identity, request_pem, write_identity
+from tests.unit.pki.making import authority, identity, request_pem, write_identity
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.node.revocations import directory_of
 from vifibnet.pki.certificates import Identity, ca_of, prefix_of
 from vifibnet.pki.requests import check_request, key_pem, make_key
 from vifibnet.store.peers import PeerStore
@@ -60,6 +62,7 @@ class Machine:
         # Not trial's own directory: unix sockets have short names.
         self.directory = Path(tempfile.mkdtemp(prefix="vifibnet-"))
         test.addCleanup(shutil.rmtree, self.directory)
+        test.addCleanup(shutil.rmtree, directory_of(self.directory), ignore_errors=True)
         self.all.append(self)
         write_identity(self.directory, me)
         PeerStore.create(self.directory / "peers.db", me.network).close()
@@ -337,8 +340,13 @@ class WayTests(TwoMachines):
         self.two.reaches(self.one)
 
 
-class RegistryTests(SynchronousTestCase):
+class RegistryCase(SynchronousTestCase):
     """Nodes that know nobody, and a registry."""
+
+    cert_days: ClassVar[tuple[float, float]] = (365, 365)
+    """How long the nodes' first certificates last."""
+    options = ""
+    """The registry's, beyond the usual ones."""
 
     def setUp(self) -> None:
         """Two enrolled nodes and the registry's files, on the first machine."""
@@ -361,7 +369,7 @@ class RegistryTests(SynchronousTestCase):
         store.add_token(f"token {number}", "a@b.example")
 
         def sign(prefix: Prefix, serial: int) -> Signed:
-            return Signed.of(ca.sign(request, prefix, serial, NOW))
+            return Signed.of(ca.sign(request, prefix, serial, datetime.now(UTC), self.cert_days[number]))
 
         text = store.issue(f"token {number}", key_hash(key.public_key()), 16, sign)
         certificate = load_pem_x509_certificate(text.encode())
@@ -370,7 +378,7 @@ class RegistryTests(SynchronousTestCase):
     def start_registry(self) -> None:
         """Start it."""
         command = f"{TWISTD} -n --pidfile= vifibnet-registry {REGISTRY_PORT} --db registry.db --ca ca.crt"
-        command += " --key ca.key --mailhost 127.0.0.1 --name 10.99.0.1"
+        command += f" --key ca.key --mailhost 127.0.0.1 --name 10.99.0.1 {self.options}"
         with (self.files / "registry.log").open("ab") as log:
             self.registry = subprocess.Popen(
                 ["ip", "netns", "exec", self.machines[0].namespace.name, *command.split()],
@@ -386,6 +394,10 @@ class RegistryTests(SynchronousTestCase):
             self.registry.kill()
             self.registry.wait(10)
             self.registry = None
+
+
+class RegistryTests(RegistryCase):
+    """They meet."""
 
     def test_registry(self) -> None:
         """Alone nobody is reached; the registry introduces them; they live and come again without it."""

@@ -20,6 +20,7 @@ COMMANDS = {
     "invite": "on the registry's machine: print invitations, each good for one node",
     "nodes": "on the registry's machine: list the nodes",
     "tokens": "on the registry's machine: list the tokens and invitations that are still good",
+    "revoke": "on the registry's machine: put a node out of the network, at once",
     "release": "on the registry's machine: take the prefix from a node that is gone for good",
     "backup": "on the registry's machine: copy the running registry's database",
     "restore": "on the registry's machine: put a backup in the place of the database",

@@ -14,18 +14,21 @@ from pathlib import Path
 from twisted.application.service import IService
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 
-from vifibnet.cli.options import TwistdArguments, port_number
+from vifibnet.cli.options import TwistdArguments, number, port_number
 from vifibnet.errors import BadEmail, BadInput
 from vifibnet.model.addresses import Network
-from vifibnet.pki.authority import Authority
+from vifibnet.pki.authority import NODE_DAYS, Authority
 from vifibnet.registry.core import check_email
 from vifibnet.registry.listen import open_sockets
 from vifibnet.registry.service import RegistryConfig, RegistryService
 from vifibnet.store.database import IN_MEMORY
 from vifibnet.store.lock import DatabaseLock
-from vifibnet.store.registry import RegistryStore
+from vifibnet.store.registry import GRACE, RegistryStore
 from vifibnet.wire.admin import admin_socket
 from vifibnet.wire.endpoints import is_host
+
+DAY = 24 * 3600.0
+"""Seconds."""
 
 
 class Options(TwistdArguments[RegistryConfig]):
@@ -78,6 +81,22 @@ class Options(TwistdArguments[RegistryConfig]):
         )
 
         add(
+            "--cert-days",
+            metavar="DAYS",
+            type=number(0.0001, 36500, "days"),
+            default=NODE_DAYS,
+            help="how long a node's certificate lasts; nodes renew it when a third of that is left"
+            " (default: %(default)g)",
+        )
+        add(
+            "--grace",
+            metavar="DAYS",
+            type=number(0, 36500, "days"),
+            default=GRACE / DAY,
+            help="how long a node whose certificate expired may still renew it, and keeps its prefix"
+            " (default: %(default)g)",
+        )
+        add(
             "--admin-socket",
             metavar="PATH",
             help="unix socket for vifibnet invite, nodes and the like on this machine (default: the"
@@ -109,6 +128,8 @@ class Options(TwistdArguments[RegistryConfig]):
             names=names,
             interfaces=tuple(dict.fromkeys(namespace.interface)),
             plain_http=tuple(namespace.plain_http),
+            cert_days=namespace.cert_days,
+            grace=namespace.grace * DAY,
             admin_socket=_admin_socket(namespace.admin_socket, namespace.db),
         )
         _check_ports(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Callable
 from ipaddress import IPv6Network
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,7 @@ class NodeService(Service):
         try:
             self._lock = self._parts.lock()
             try:
+                self._trust = self._parts.trust(self._trust_changed)
                 self._store = self._parts.store()
             except BaseException:
                 self._lock.release()
@@ -121,9 +123,13 @@ class NodeService(Service):
             self._surroundings,
             self._isolated,
         )
-        self._servers = parts.servers(self._tunnels.repair)
+        self._servers = parts.servers(self._tunnels.repair, self._trust.files.welcome)
         self._peers: PeerRefresh | None = None
-        self._registry = parts.registry(self._registry_connected, self._endpoints_changed)
+        self._renewal = parts.renewal(self._renewed, self._certificate_holders)
+        self._registry = parts.registry(
+            self._registry_connected, self._endpoints_changed, self._trust, self._renewal
+        )
+        self._trust.registry = self._renewal.registry = self._registry
         if self._registry is not None:
             self._peers = PeerRefresh(
                 reactor,
@@ -148,10 +154,19 @@ class NodeService(Service):
             address=str(identity.network.address(identity.prefix)),
         )
         self._status.startService()
-        if self._registry is not None and self._peers is not None:
+        if self._registry is not None:
             self._registry.startService()
+        self._renewal.startService()
+        await self._renewal.valid()
+        if not self.running:
+            return
+        self._trust.startService()
+        if self._peers is not None:
             self._peers.startService()
+        first_answer = self._trust.first_answer()
         await self._prepare_kernel()
+        # Nobody who was revoked shall have a tunnel for even a moment, if that can be known.
+        await first_answer
         if not self.running:
             return
         self._start_child("babeld", self._babeld)
@@ -212,6 +227,8 @@ class NodeService(Service):
         self._pause.cancel()
         self._mapping.cancel()
         self._nudge.stop()
+        self._renewal.stopService()
+        self._trust.stopService()
         if self._peers is not None:
             self._peers.stopService()
         await self._bounded(RETRACT, "the start", self._starting)
@@ -224,6 +241,7 @@ class NodeService(Service):
             ends.append(Deferred.fromCoroutine(self._mapper.close()))
         await self._bounded(END, "a tunnel or a port mapping", DeferredList(ends, consumeErrors=True))
         await self._bounded(RESTORE, "the machine's network", Deferred.fromCoroutine(self._kernel.restore()))
+        self._trust.files.close()
         self._store.close()
         self._lock.release()
         self.log.info("node {prefix} has stopped", prefix=str(self._identity.prefix))
@@ -244,8 +262,26 @@ class NodeService(Service):
     # -- who hears of what ------------------------------------------------------------------------------
 
     def _registry_connected(self) -> None:
+        self._renewal.retry()
+        self._trust.ask()
         if self._peers is not None:
             self._peers.connected()
+
+    def _renewed(self) -> None:
+        self._trust.serial = self._renewal.identity.certificate.serial_number
+        if self._registry is not None:
+            self._registry.reconnect()
+
+    def _certificate_holders(self) -> list[Callable[[], None]]:
+        return [*self._tunnels.holders(), *(server.holder() for server in self._servers.values())]
+
+    def _trust_changed(self, doubtful: frozenset[Prefix]) -> None:
+        """Others were revoked: they lose their tunnels with us now."""
+        for server in self._servers.values():
+            done = Deferred.fromCoroutine(server.dismiss())
+            done.addErrback(lambda failure: self.log.failure("a peer cannot be disconnected", failure))
+        self._tunnels.reconnect(doubtful)
+        self._tunnels.decide()
 
     def _isolated(self) -> None:
         if self._peers is not None:
@@ -290,6 +326,8 @@ class NodeService(Service):
             served=frozenset(peer for server in self._servers.values() for peer in server.served),
             lan=self._lan,
             routes=Counter(route.interface for route in self._babeld.routes if route.installed),
+            revoked=self._trust.files.nodes(),
+            outcast=self._trust.outcast,
         )
 
     def _endpoints(self) -> tuple[Endpoint, ...] | None:

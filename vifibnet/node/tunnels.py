@@ -62,11 +62,16 @@ Connect = Callable[[str, Prefix, Sequence[Endpoint], Callable[[], None]], Client
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What else reaches whom: peers connected to our servers, peers on the LAN, installed routes by tap."""
+    """What else reaches whom: peers connected to our servers, peers on the LAN, installed routes by tap.
+
+    ``revoked`` nodes are nobody's peers; an ``outcast`` is one of them.
+    """
 
     served: frozenset[Prefix] = frozenset()
     lan: frozenset[Prefix] = frozenset()
     routes: Mapping[str, int] = field(default_factory=dict)
+    revoked: frozenset[Prefix] = frozenset()
+    outcast: bool = False
 
 
 @dataclass
@@ -142,6 +147,26 @@ class Tunnels(Service):
         self._known = None
         self.decide()
 
+    def reconnect(self, peers: frozenset[Prefix]) -> None:
+        """End the tunnels to these peers, who may be somebody else; they are opened again if they are not."""
+        for link in list(self._links.values()):
+            if link.peer in peers and not link.stopping:
+                self.log.info("the tunnel to {peer} is opened anew", peer=str(link.peer))
+                self._stop(link)
+
+    def holders(self) -> list[Callable[[], None]]:
+        """For each tunnel a call that ends it, if it still stands, so that it is opened anew."""
+
+        def holder(link: _Link) -> Callable[[], None]:
+            def end() -> None:
+                if self._links.get(link.tap) is link and not link.stopping:
+                    self.log.info("the tunnel to {peer} is opened anew", peer=str(link.peer))
+                    self._stop(link)
+
+            return end
+
+        return [holder(link) for link in self._links.values()]
+
     def repair(self) -> None:
         """Decide again soon: something has changed. Several changes at once make one decision."""
         if self.running and not (self._soon is not None and self._soon.active()):
@@ -204,6 +229,7 @@ class Tunnels(Service):
             settle=4 * self._config.hello,
             refresh=refresh,
             died=self._died,
+            revoked=around.revoked,
         )
 
     def _peer(self, known: KnownPeer, now: float) -> Peer:
@@ -302,7 +328,8 @@ class Tunnels(Service):
         now = self._reactor.seconds()
         stood = link.up_at is not None and now - link.up_at >= 4 * self._config.hello
         failures = 1 if stood else self._failed.get(link.peer, 0) + 1
-        longest = ISOLATED_RETRY if self._isolated(self._observe()) else LAST_RETRY
+        around = self._observe()
+        longest = ISOLATED_RETRY if self._isolated(around) and not around.outcast else LAST_RETRY
         self._failed[link.peer] = failures
         self._store.failed(link.peer, next_try(failures, now, self._rng, longest))
         self._known = None

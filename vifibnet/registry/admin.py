@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from vifibnet.errors import InternalError, RegistryRefusal
 from vifibnet.registry.administration import Administration
 from vifibnet.store.listing import ListedNode
-from vifibnet.wire.admin import Backup, Invite, ListNodes, ListTokens, Release
+from vifibnet.wire.admin import Backup, Invite, ListNodes, ListTokens, Release, Revoke
 
 log = Logger()
 
@@ -114,6 +114,16 @@ class AdminFace(AMP):
             }
 
         return self._answer("Release", answer)
+
+    @Revoke.responder
+    def revoke(self, what: str, reason: str) -> Result:
+        """Revoke a node or a certificate."""
+
+        def answer() -> Result:
+            done = self._administration.revocations.revoke(what, reason, self._by)
+            return {"done": done, "number": self._administration.revocations.current()[0]}
+
+        return self._answer("Revoke", answer)
 
     @Backup.responder
     def back_up(self, path: str) -> Deferred[Result]:

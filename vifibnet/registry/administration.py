@@ -63,7 +63,7 @@ class Administration:
         self._store = store
         self._clock = clock
         self._in_thread = in_thread
-        self._revocations = revocations
+        self.revocations = revocations
         self.connections = revocations.connections
         self.network = authority.network
         self.addresses = addresses
@@ -110,7 +110,7 @@ class Administration:
         node = named_node(text, self.network, self._store)
         email, free = self._store.release(node, by)
         # It is cut off, and everybody else is told.
-        self._revocations.changed()
+        self.revocations.changed()
         log.info("{by} released {node}", by=by, node=str(node))
         return Released(node, email, free)
 

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.protocols.amp import AMP
 from twisted.python.failure import Failure
 
-from vifibnet.errors import BadArguments, InternalError, RegistryRefusal, UnknownNode
+from vifibnet.errors import BadArguments, CertificateExpired, InternalError, RegistryRefusal, UnknownNode
 from vifibnet.model.addresses import Prefix
 from vifibnet.registry.core import Registry, normal_address
 from vifibnet.wire.amp import (
@@ -22,6 +22,7 @@ from vifibnet.wire.amp import (
     GetBootstrapPeer,
     GetPeers,
     GetRevocations,
+    Renew,
     RevocationsChanged,
 )
 
@@ -98,20 +99,30 @@ class NodeFace(AMP):
             document = b""
         return {"number": number, "length": len(document), "piece": document[offset : offset + MAX_PIECE]}
 
+    @Renew.responder
+    def renew(self, request: str) -> Result:
+        """Give a new certificate, also to who has an expired one."""
+        return self._guarded("Renew", lambda: {"certificate": self._registry.renew(self.serial, request)})
+
     def _declare(self, node: Prefix, endpoints: str) -> Result:
         self._registry.declare(node, endpoints)
         return {}
 
     def _answer(self, command: str, call: Callable[[Prefix], Result]) -> Result:
+        return self._guarded(
+            command, lambda: call(self._registry.node_of_certificate(self.serial, self._not_after))
+        )
+
+    def _guarded(self, command: str, call: Callable[[], Result]) -> Result:
         source = self._source()
         try:
-            node = self._registry.node_of_certificate(self.serial, self._not_after)
-            return {**call(node), "seen": source}
+            return {**call(), "seen": source}
         except RegistryRefusal as refusal:
             log.info(
                 "refused {command} from {source}: {why}", command=command, source=source, why=str(refusal)
             )
-            if isinstance(refusal, UnknownNode) and self._cut is None:
+            stranger = isinstance(refusal, UnknownNode) and not isinstance(refusal, CertificateExpired)
+            if stranger and self._cut is None:
                 self._cut = self._registry.call_later(LINGER, self.abort)
             raise
         except Exception:

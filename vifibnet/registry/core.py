@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from cryptography.x509 import CertificateSigningRequest
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -27,13 +28,13 @@ from vifibnet.errors import (
 )
 from vifibnet.interfaces import IMailer
 from vifibnet.model.addresses import Prefix
-from vifibnet.pki.authority import Authority
+from vifibnet.pki.authority import NODE_DAYS, Authority
 from vifibnet.pki.requests import check_request
 from vifibnet.registry.connections import Connection, Connections
 from vifibnet.registry.mail import Invitation
 from vifibnet.registry.revocation import Revocations
 from vifibnet.store.pem import Signed, key_hash
-from vifibnet.store.registry import RegistryStore
+from vifibnet.store.registry import GRACE, RegistryStore
 from vifibnet.wire.endpoints import format_endpoints, is_host, parse_endpoints
 
 log = Logger()
@@ -86,8 +87,14 @@ class Registry:
         mailer: IMailer,
         clock: IReactorTime,
         invitation: Invitation,
+        *,
+        cert_days: float = NODE_DAYS,
+        grace: float = GRACE,
     ) -> None:
-        """``clock.seconds()`` counts from 1970; ``invitation`` writes the mail that brings a token."""
+        """``clock.seconds()`` counts from 1970; ``invitation`` writes the mail that brings a token.
+
+        Certificates last ``cert_days``; one that expired may be renewed for ``grace`` seconds.
+        """
         self._authority = authority
         self._store = store
         self._mailer = mailer
@@ -95,7 +102,9 @@ class Registry:
         self._invitation = invitation
         self.network = authority.network
         self.connections = Connections()
-        self.revocations = Revocations(authority, store, clock, self.connections)
+        self._cert_days = cert_days
+        self._grace = grace
+        self.revocations = Revocations(authority, store, clock, self.connections, grace)
         self._closed = False
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
@@ -139,14 +148,17 @@ class Registry:
         if len(token) > 100 or not token.isascii():
             raise UnknownToken
         checked = check_request(request)
+        pem = self._store.issue(token, key_hash(checked.public_key()), PREFIX_LENGTH, self._sign(checked))
+        log.info("issued a certificate to {subject}", subject=checked.subject.rfc4514_string())
+        return pem
+
+    def _sign(self, request: CertificateSigningRequest) -> Callable[[Prefix, int], Signed]:
         now = datetime.fromtimestamp(self._clock.seconds(), UTC)
 
         def sign(prefix: Prefix, serial: int) -> Signed:
-            return Signed.of(self._authority.sign(checked, prefix, serial, now))
+            return Signed.of(self._authority.sign(request, prefix, serial, now, self._cert_days))
 
-        pem = self._store.issue(token, key_hash(checked.public_key()), PREFIX_LENGTH, sign)
-        log.info("issued a certificate to {subject}", subject=checked.subject.rfc4514_string())
-        return pem
+        return sign
 
     def bootstrap_peer(self, caller: Prefix | None = None) -> tuple[Prefix, str]:
         """One peer that can be reached, never the caller itself, with its endpoints. Raises NoPeerYet."""
@@ -203,6 +215,18 @@ class Registry:
         if self._clock.seconds() > not_after.timestamp():
             raise CertificateExpired
         return standing.prefix
+
+    def renew(self, serial: int, request: str) -> str:
+        """Give the node that showed this certificate a new one (PEM) for a request (PEM).
+
+        The certificate may have expired, but no longer ago than the grace. Raises UnknownNode, BadRequest
+        and AuthorityExpired.
+        """
+        checked = check_request(request)
+        certificates, key = self._store.certificates, key_hash(checked.public_key())
+        node, pem = certificates.renew(serial, key, self._grace, self._sign(checked))
+        log.info("renewed the certificate of {node}", node=str(node))
+        return pem
 
     def declare(self, node: Prefix, endpoints: str) -> None:
         """Remember for 24 h where a node can be reached; an empty string: nowhere.

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
 
-from vifibnet.pki.authority import Authority
+from vifibnet.pki.authority import NODE_DAYS, Authority
 from vifibnet.pki.certificates import fingerprint
 from vifibnet.pki.tls import server_options
 from vifibnet.registry.addresses import addresses
@@ -27,7 +27,7 @@ from vifibnet.registry.port import RegistryPort
 from vifibnet.registry.xmlrpc import RegistrySite
 from vifibnet.store.database import IN_MEMORY
 from vifibnet.store.lock import DatabaseLock
-from vifibnet.store.registry import RegistryStore
+from vifibnet.store.registry import GRACE, RegistryStore
 
 log = Logger()
 
@@ -53,6 +53,9 @@ class RegistryConfig:
     names: tuple[str, ...] = ()
     interfaces: tuple[str, ...] = ()
     plain_http: tuple[str, ...] = ()
+    cert_days: float = NODE_DAYS
+    grace: float = GRACE
+    """Seconds for which an expired certificate may be renewed, and keeps its node's prefix."""
     admin_socket: str | None = None
     """Where the operator's commands find us; None beside a database in memory."""
 
@@ -86,7 +89,15 @@ class RegistryService(MultiService):
         invitation = Invitation(
             authority.network, config.server, config.port, fingerprint(authority.certificate)
         )
-        self._registry = registry = Registry(authority, self._store, self._mailer, clock, invitation)
+        self._registry = registry = Registry(
+            authority,
+            self._store,
+            self._mailer,
+            clock,
+            invitation,
+            cert_days=config.cert_days,
+            grace=config.grace,
+        )
         self._listen_to_operator(registry)
         site = RegistrySite(registry, clock)
         self._face = RegistryPort(registry, site, clock)
@@ -144,7 +155,7 @@ class RegistryService(MultiService):
     def _expire(self) -> None:
         gone = 0
         try:
-            gone = self._store.expire()
+            gone = self._store.expire(self._config.grace)
         except Exception:
             log.failure("old tokens and peers could not be removed")
         self._expiring = self._reactor.callLater(EXPIRE_MORE if gone else EXPIRE_EVERY, self._expire)

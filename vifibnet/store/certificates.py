@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vifibnet.errors import BadRequest, CertificateRevoked, UnknownNode
 from vifibnet.model.addresses import Prefix
 from vifibnet.store.audit import record
 from vifibnet.store.database import changing
+from vifibnet.store.pem import Signed
 from vifibnet.store.revocations import revoke, version
 from vifibnet.wire.revocation import Revoked
 
 MARGIN = 24 * 3600.0
 """Seconds for which a certificate may still count for others after it expired, because their clocks lag."""
+
+MAX_CERTIFICATES = 10
+"""How many certificates that have not expired a node may have."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,29 @@ class Standing:
     prefix: Prefix
     not_after: float
     revoked: bool
+
+
+def new_serial(db: sqlite3.Connection) -> int:
+    """A random serial number of 127 bits that no certificate had; no network's serial is as long."""
+    while True:
+        serial = 1 << 126 | secrets.randbits(126)
+        if not db.execute("SELECT 1 FROM certificate WHERE serial = ?", (str(serial),)).fetchone():
+            return serial
+
+
+def add_certificate(
+    db: sqlite3.Connection, prefix: Prefix, serial: int, key_hash: bytes, signed: Signed, now: float
+) -> None:
+    """Remember a certificate, inside the caller's transaction, as the node's newest."""
+    db.execute(
+        "INSERT INTO certificate (serial, bits, pem, subject, key_hash, issued, not_after)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (str(serial), prefix.bits, signed.pem, signed.subject, key_hash, now, signed.not_after),
+    )
+    db.execute(
+        "UPDATE prefix SET serial = ?, expires = max(coalesce(expires, 0), ?) WHERE bits = ?",
+        (str(serial), signed.not_after, prefix.bits),
+    )
 
 
 class CertificateStore:
@@ -82,3 +111,40 @@ class CertificateStore:
             (now - grace, now - MARGIN),
         )
         return [Revoked(int(serial), Prefix.from_bits(bits), not other) for serial, bits, other in rows]
+
+    def renew(
+        self, serial: int, key_hash: bytes, grace: float, sign: Callable[[Prefix, int], Signed]
+    ) -> tuple[Prefix, str]:
+        """Give the node that has the certificate ``serial`` another one, for the key of this hash.
+
+        Returns its prefix and the certificate (PEM), which is the newest that it has as long as that is for
+        the same key and less than half of its life is over: an answer may get lost. Raises UnknownNode, also
+        when the certificate expired more than ``grace`` seconds ago, CertificateRevoked, BadRequest, and
+        whatever ``sign`` raises.
+        """
+        now = self._now()
+        with changing(self._db, durable=True):
+            standing = self.standing(serial)
+            if standing is None or now > standing.not_after + grace:
+                raise UnknownNode
+            if standing.revoked:
+                raise CertificateRevoked
+            prefix = standing.prefix
+            again = self._db.execute(
+                "SELECT pem FROM certificate JOIN prefix USING (serial) WHERE prefix.bits = ?1"
+                " AND key_hash = ?2 AND not_after - ?3 > (not_after - issued) / 2"
+                " AND NOT EXISTS (SELECT 1 FROM revocation WHERE serial = certificate.serial)",
+                (prefix.bits, key_hash, now),
+            ).fetchone()
+            if again is not None:
+                return prefix, str(again[0])
+            (valid,) = self._db.execute(
+                "SELECT count(*) FROM certificate WHERE bits = ? AND not_after > ?", (prefix.bits, now)
+            ).fetchone()
+            if valid >= MAX_CERTIFICATES:
+                raise BadRequest(problem=f"this node has {valid} certificates that have not expired")
+            new = new_serial(self._db)
+            signed = sign(prefix, new)
+            add_certificate(self._db, prefix, new, key_hash, signed, now)
+            record(self._db, now, "certificate renewed", f"{prefix} serial {new}", prefix)
+        return prefix, signed.pem

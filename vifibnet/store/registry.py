@@ -19,7 +19,7 @@ from vifibnet.errors import NoSuchNode, UnknownNode, UnknownToken
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.store import listing, reachable
 from vifibnet.store.audit import REGISTRY, record
-from vifibnet.store.certificates import MARGIN, CertificateStore
+from vifibnet.store.certificates import MARGIN, CertificateStore, add_certificate, new_serial
 from vifibnet.store.database import bind_network, changing, open_database
 from vifibnet.store.listing import ListedNode, ListedToken
 from vifibnet.store.pem import SQL_FUNCTIONS, Signed
@@ -163,13 +163,13 @@ class RegistryStore:
             if spent_on is not None:
                 return self._issued(spent_on, key_hash, email)
             prefix = allocate(self._db, length_default if length is None else length)
-            serial = self._new_serial()
+            serial = new_serial(self._db)
             signed = sign(prefix, serial)
             self._db.execute(
                 "UPDATE prefix SET email = ?, joined = ?, serial = ?, expires = ? WHERE bits = ?",
                 (email, now, str(serial), signed.not_after, prefix.bits),
             )
-            self._add_certificate(prefix, serial, key_hash, signed)
+            add_certificate(self._db, prefix, serial, key_hash, signed, now)
             self._db.execute("UPDATE token SET serial = ? WHERE hash = ?", (str(serial), _hash(token)))
             record(self._db, now, "certificate issued", f"{prefix} serial {serial}", email or ANYBODY)
         return signed.pem
@@ -184,20 +184,6 @@ class RegistryStore:
         subject = f"{Prefix.from_bits(row[0])} serial {serial}"
         record(self._db, self._now(), "certificate fetched again", subject, email or ANYBODY)
         return str(row[1])
-
-    def _add_certificate(self, prefix: Prefix, serial: int, key_hash: bytes, signed: Signed) -> None:
-        self._db.execute(
-            "INSERT INTO certificate (serial, bits, pem, subject, key_hash, issued, not_after)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (str(serial), prefix.bits, signed.pem, signed.subject, key_hash, self._now(), signed.not_after),
-        )
-
-    def _new_serial(self) -> int:
-        """A random serial number of 127 bits that no certificate had; no network's serial is as long."""
-        while True:
-            serial = 1 << 126 | secrets.randbits(126)
-            if not self._db.execute("SELECT 1 FROM certificate WHERE serial = ?", (str(serial),)).fetchone():
-                return serial
 
     def release(self, prefix: Prefix, by: str) -> tuple[str | None, float]:
         """Take a prefix from its node: none of its certificates counts any more from now on.

@@ -103,6 +103,15 @@ class Release(RegistryCommand):
     ]
 
 
+class Revoke(RegistryCommand):
+    """Revoke a node, named by its prefix or an address inside it, or one certificate, by its serial number
+    (decimal, or hexadecimal after 0x). ``done`` says in words what was revoked."""
+
+    commandName = b"Revoke"
+    arguments: ClassVar[list] = [(b"what", amp.Unicode()), (b"reason", amp.Unicode())]
+    response: ClassVar[list] = [(b"done", amp.Unicode()), (b"number", amp.Integer())]
+
+
 class Backup(RegistryCommand):
     """Write a copy of the database into a file that is not there yet, named by its absolute path."""
 

@@ -72,6 +72,17 @@ class GetRevocations(RegistryCommand):
     ]
 
 
+class Renew(RegistryCommand):
+    """Trade a certificate request (PEM) for a new certificate (PEM) with the caller's prefix.
+
+    The only command that an expired certificate may still call, for as long as the registry's grace lasts.
+    """
+
+    commandName = b"Renew"
+    arguments: ClassVar[list] = [(b"request", amp.Unicode())]
+    response: ClassVar[list] = [(b"certificate", amp.Unicode()), SEEN]
+
+
 class RevocationsChanged(amp.Command):
     """From the registry to a node: there is a revocation list with this number. There is no answer."""
 

@@ -72,7 +72,7 @@ def request_pem(key: PrivateKey | None = None) -> str:
 class Parts:
     """A registry with what it is made of."""
 
-    def __init__(self, directory: Path, now: float = NOW) -> None:
+    def __init__(self, directory: Path, now: float = NOW, **options: float) -> None:
         self.clock = Clock()
         self.clock.advance(now)
         self.authority = make_authority(directory, now)
@@ -81,7 +81,9 @@ class Parts:
         self.invitation = Invitation(
             NETWORK, "registry.example", 8080, fingerprint(self.authority.certificate)
         )
-        self.registry = Registry(self.authority, self.store, self.mailer, self.clock, self.invitation)
+        self.registry = Registry(
+            self.authority, self.store, self.mailer, self.clock, self.invitation, **options
+        )
 
     def enrol(self, key: PrivateKey | None = None) -> str:
         """Issue one certificate and return it as PEM."""

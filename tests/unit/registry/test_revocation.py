@@ -138,6 +138,7 @@ class RevokeTests(SynchronousTestCase):
 
             serial = self.one.certificate.serial_number
             node: Prefix | None = self.one.prefix
+            node = None
             told = 0
 
             def revocations_changed(self, number: int) -> None:
