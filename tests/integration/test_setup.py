@@ -62,7 +62,10 @@ class UnattendedTests(SetupCase):
     """Nobody at the keyboard."""
 
     async def test_from_nothing(self) -> None:
-        """No token: it is sent; with it all is made; it is good once; a second run finds all there."""
+        """No token: it is sent; with it all is made; a second run finds all there.
+
+        As long as the token is good its certificate can be fetched again, with the same key only.
+        """
         pinned = ["--fingerprint", self.ca, "--no-boot", "--req", "O", "My club"]
         self.assertIn("--email", await self.fails(*pinned))
         self.assertEqual(self.there(), [])
@@ -78,7 +81,12 @@ class UnattendedTests(SetupCase):
         await self.checked_by_openssl()
         self.assertEqual((await self.joins(*pinned)).count("there already"), len(FILES))
 
+        first = (self.directory / "cert.crt").read_bytes()
         os.remove(self.directory / "cert.crt")
+        await self.joins(*pinned, "--token", token)
+        self.assertEqual((self.directory / "cert.crt").read_bytes(), first)
+        os.remove(self.directory / "cert.crt")
+        os.remove(self.directory / "cert.key")
         self.assertIn("unknown, was already used", await self.fails(*pinned, "--token", token))
         self.assertIn("unknown, was already used", await self.fails(*pinned, "--token", "x" * 32))
 

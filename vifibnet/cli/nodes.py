@@ -47,7 +47,7 @@ async def run(reactor: Any, args: argparse.Namespace) -> int:
 
 
 async def pages(registry: adminclient.RegistryAdmin) -> AsyncIterator[list[dict[str, Any]]]:
-    """All nodes, some hundred at a time."""
+    """All nodes, some at a time."""
     following = ""
     while True:
         answer = await registry.call(ListNodes, after=following)

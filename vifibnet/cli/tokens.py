@@ -39,7 +39,7 @@ async def run(reactor: Any, args: argparse.Namespace) -> int:
 
 
 async def pages(registry: adminclient.RegistryAdmin) -> AsyncIterator[list[dict[str, Any]]]:
-    """All tokens, some hundred at a time."""
+    """All tokens, some at a time."""
     following = ""
     while True:
         answer = await registry.call(ListTokens, after=following)

@@ -22,7 +22,7 @@ from vifibnet.store.pem import SQL_FUNCTIONS
 from vifibnet.store.registry import APPLICATION_ID
 from vifibnet.store.takeover import Taken, take_over
 
-_COMPANIONS = ("-wal", "-journal")
+_COMPANIONS = ("-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,11 @@ def _replace(target: Path, temporary: Path, now: float) -> Path | None:
         os.link(target, kept)
         # SQLite would take them for the new file's.
         for companion in _COMPANIONS:
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{target}{companion}").rename(f"{kept}{companion}")
-        Path(f"{target}-shm").unlink(missing_ok=True)
+            path = Path(f"{target}{companion}")
+            if path.exists() and path.stat().st_size and companion != "-shm":
+                path.rename(f"{kept}{companion}")
+            else:
+                path.unlink(missing_ok=True)
     temporary.rename(target)
     directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -16,8 +16,8 @@ from vifibnet.wire.amp import RegistryCommand
 SUFFIX = ".sock"
 """What the socket's name has behind the database's, unless the operator gives it another."""
 
-MAX_INVITATIONS = 100
-"""How many one call may ask for."""
+MAX_INVITATIONS = 30
+"""How many one call may ask for: the longest ones still fit into one AMP value."""
 
 
 def admin_socket(database: Path) -> Path:

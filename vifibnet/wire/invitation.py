@@ -30,9 +30,9 @@ from vifibnet.wire.endpoints import is_host
 SCHEME = "vifibnet1:"
 """What an invitation begins with; a later form will have another number."""
 
-MAX_ADDRESSES = 8
-MAX_TEXT = 2000
-"""Characters; longer than any invitation with MAX_ADDRESSES names of usual length."""
+MAX_ADDRESSES = 4
+MAX_TEXT = 4000
+"""Characters that are read; the longest invitation has 1,800, and somebody may have broken its lines."""
 
 TOKEN_BYTES = 16
 _CHECK = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,6 +79,7 @@ class Parts:
         self.authority = make_authority(directory, now)
         self.store = RegistryStore.open(":memory:", NETWORK, self.clock.seconds)
         self.mailer = FakeMailer()
+        self.token = "the one that enrol used last"
         self.invitation = Invitation(
             NETWORK, "registry.example", 8080, fingerprint(self.authority.certificate)
         )
@@ -87,8 +89,9 @@ class Parts:
 
     def enrol(self, key: PrivateKey | None = None) -> str:
         """Issue one certificate and return it as PEM."""
-        Deferred.fromCoroutine(self.registry.request_token("a@b.example"))
-        return self.registry.request_certificate(self.mailer.token, request_pem(key))
+        self.token = secrets.token_hex()
+        self.store.add_token(self.token, "a@b.example")
+        return self.registry.request_certificate(self.token, request_pem(key))
 
     def identity(self) -> Identity:
         """A new node."""

@@ -91,9 +91,7 @@ class RevokeTests(SynchronousTestCase):
         self.assertTrue(again.pump.clientIO.disconnected)
         address = str(NETWORK.address(self.one.prefix))
         self.assertRaises(NotInsideNetwork, self.registry.identify, address, address)
-        self.assertRaises(
-            UnknownToken, self.registry.request_certificate, self.parts.mailer.token, request_pem()
-        )
+        self.assertRaises(UnknownToken, self.registry.request_certificate, self.parts.token, request_pem())
 
     def test_names(self) -> None:
         """A node is named by prefix or address, a certificate by its serial number in two ways."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.errors import BadInput
+from vifibnet.wire.admin import MAX_INVITATIONS
 from vifibnet.wire.invitation import MAX_ADDRESSES, SCHEME, Invitation
 
 names = st.lists(
@@ -88,6 +89,14 @@ class InvitationTests(SynchronousTestCase):
     def test_length(self) -> None:
         """Short enough for one glance at a terminal, and for a QR code."""
         self.assertLess(len(str(ONE)), 150)
+
+    def test_longest(self) -> None:
+        """The longest names there can be are read, and as many as one answer holds fit into it."""
+        name = ".".join(["x" * 61] * 4) + ".test"
+        longest = replace(ONE, addresses=(name,) * MAX_ADDRESSES)
+        self.assertEqual(len(name), 252)
+        self.assertEqual(Invitation.parse(str(longest)), longest)
+        self.assertLess((len(str(longest)) + 2) * MAX_INVITATIONS, 0xFFFF)
 
     def test_no_secret_in_logs(self) -> None:
         """The token is not shown by accident."""
