@@ -126,10 +126,10 @@ class RegistryStore:
             record(self._db, now, what, email or ANYBODY, by or email or ANYBODY)
 
     def drop_token(self, token: str) -> None:
-        """Forget a token, e.g. because its mail could not be sent; an unknown one is no error."""
+        """Forget a token, e.g. because its mail could not be sent; one unknown or used is no error."""
         with changing(self._db):
             dropped = self._db.execute(
-                "DELETE FROM token WHERE hash = ? RETURNING email", (_hash(token),)
+                "DELETE FROM token WHERE hash = ? AND serial IS NULL RETURNING email", (_hash(token),)
             ).fetchall()
             for (email,) in dropped:
                 record(self._db, self._now(), "token dropped", email or ANYBODY, REGISTRY)

@@ -22,7 +22,7 @@ from vifibnet.store.pem import SQL_FUNCTIONS
 from vifibnet.store.registry import APPLICATION_ID
 from vifibnet.store.takeover import Taken, take_over
 
-_COMPANIONS = ("-wal", "-shm", "-journal")
+_COMPANIONS = ("-wal", "-journal")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def _copy_of(backup: Path, target: Path) -> Iterator[Path]:
 def _take_over(temporary: Path, target: Path, backup: Path) -> Taken | None:
     """Complete the copy from the database that is replaced; None if that cannot be read."""
     with (
-        contextlib.closing(sqlite3.connect(target)) as old,
+        # Only to be read: SQLite would tidy up what lies beside a damaged one.
+        contextlib.closing(sqlite3.connect(f"{target.as_uri()}?mode=ro", uri=True)) as old,
         contextlib.closing(_open(temporary)) as new,
     ):
         try:
@@ -149,6 +150,7 @@ def _replace(target: Path, temporary: Path, now: float) -> Path | None:
         for companion in _COMPANIONS:
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{target}{companion}").rename(f"{kept}{companion}")
+        Path(f"{target}-shm").unlink(missing_ok=True)
     temporary.rename(target)
     directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
