@@ -206,7 +206,7 @@ async def _exec(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> i
 def _on_hosts(does: Callable[..., Awaitable[None]]) -> Action:
     """The subcommand that does one thing to one or two hosts."""
 
-    async def action(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
+    async def action(reactor: Reactor, args: argparse.Namespace, _screen: Screen) -> int:
         check_machine()
         await does(Lab.open(reactor, args.name), *args.hosts)
         return 0
