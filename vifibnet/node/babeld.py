@@ -25,9 +25,6 @@ __all__ = ["Babeld", "BabeldSettings", "Interface", "Neighbour", "Route", "Xrout
 CONNECT_RETRY = 0.02
 """Seconds between two tries to reach the socket of a babeld that has just been started."""
 
-ANNOUNCE_INTERVAL = 0.5
-"""Seconds between two announcements of our subnet to newcomers, at least."""
-
 Item = Interface | Neighbour | Xroute | Route
 T = TypeVar("T", Interface, Neighbour, Xroute, Route)
 
@@ -48,19 +45,14 @@ class Babeld(Service):
         settings: BabeldSettings,
         on_change: Callable[[], None],
         before: Callable[[], Awaitable[None]] | None = None,
-        announce: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """``before`` is awaited before every start: Kernel.flush_routes. ``announce`` is awaited when a link
-        or a neighbour comes up, at most once in ANNOUNCE_INTERVAL: Kernel.announce."""
+        """``before`` is awaited before every start: Kernel.flush_routes."""
         self._reactor = reactor
         self._settings = settings
         self._on_change = on_change
         self._before = before
         self._items: dict[tuple[type, str], Item] = {}
         self._soon: IDelayedCall | None = None
-        self._announce = announce
-        self._next_announce: IDelayedCall | None = None
-        self._newcomers = False
         self._watcher = self._new_watcher()
         self.supervisor = Supervisor(
             reactor,
@@ -102,9 +94,6 @@ class Babeld(Service):
     def stopService(self) -> Deferred[None]:
         """Stop it: it retracts its routes; fires when the process is gone."""
         super().stopService()
-        if self._next_announce is not None:
-            self._next_announce.cancel()
-            self._next_announce = None
         return self.supervisor.stopService()
 
     def _all(self, kind: type[T]) -> tuple[T, ...]:
@@ -132,26 +121,8 @@ class Babeld(Service):
         self._watcher.stopService()
         self._replace({})
 
-    def _greet(self) -> None:
-        """Tell a newcomer of our subnet: of itself babeld would not, until its next full update."""
-        self._newcomers = True
-        if self._next_announce is None:
-            self._announce_now()
-
-    def _announce_now(self) -> None:
-        self._next_announce = None
-        if not (self._newcomers and self.running and self._announce is not None):
-            return
-        self._newcomers = False
-        self._next_announce = self._reactor.callLater(ANNOUNCE_INTERVAL, self._announce_now)
-        Deferred.fromCoroutine(_coroutine(self._announce)).addErrback(
-            lambda failure: self.log.warn("could not announce our subnet: {error}", error=failure.value)
-        )
-
     def _replace(self, items: dict[tuple[type, str], Item]) -> None:
         """Everything anew."""
-        if any(_is_newcomer(self._items.get(key), item) for key, item in items.items()):
-            self._greet()
         changed = set(map(_shape, self._items.values())) != set(map(_shape, items.values()))
         self._items = items
         if changed:
@@ -167,8 +138,6 @@ class Babeld(Service):
                 self._changed()
             return
         self._items[key] = item
-        if _is_newcomer(before, item):
-            self._greet()
         if before is None or _shape(before) != _shape(item):
             self._changed()
 
@@ -205,24 +174,8 @@ class _Watcher(LineOnlyReceiver):
             self._babeld._apply(event)
 
 
-async def _coroutine(function: Callable[[], Awaitable[None]]) -> None:
-    await function()
-
-
 def _key(item: Item) -> tuple[type, str]:
     return type(item), item.name if isinstance(item, Interface) else item.id
-
-
-def _is_newcomer(before: Item | None, item: Item) -> bool:
-    """Whether this is a link that has come up, a new neighbour, or one that can be reached only now."""
-    match item, before:
-        case Interface(up=True), None | Interface(up=False):
-            return True
-        case Neighbour(), None:
-            return True
-        case Neighbour(), Neighbour():
-            return before.cost >= wire.INFINITY > item.cost
-    return False
 
 
 def _shape(item: Item) -> tuple[object, ...]:

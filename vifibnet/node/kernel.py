@@ -28,9 +28,6 @@ from vifibnet.node.taps import is_ours
 BABEL = "42"
 """The protocol number that babeld's routes carry in the kernel."""
 
-ANNOUNCED = ("static", "243")
-"""The protocols that our subnet's route carries in turn; the second is nobody's."""
-
 LAST_RESORT = 2**32 - 1
 """The metric of the route that keeps the network's traffic off the default route."""
 
@@ -57,8 +54,6 @@ class Kernel:
         self._reactor = reactor
         self._pid_file = state / "babeld.pid"
         self._record = _Record(state / "kernel.json")
-        self._subnet: IPv6Network | None = None
-        self._announced = 0
 
     async def clean(self) -> None:
         """Remove whatever an earlier run left: our taps, our routes, our babeld. Raises CommandFailed."""
@@ -106,15 +101,14 @@ class Kernel:
         if str(address) not in (known["local"] for known in link["addr_info"] if "local" in known):
             self._record.add([f"address delete {address}/128 dev {interface}"])
         reject = f"route {{}} unreachable {network} dev lo proto static metric {LAST_RESORT}"
-        reject_own = f"route {{}} unreachable {subnet} dev lo"
+        reject_own = f"route {{}} unreachable {subnet} dev lo proto static"
         self._record.add([reject.format("delete"), reject_own.format("delete")])
-        self._subnet = subnet
         await self._batch(
             [
                 f"link set {interface} up",
                 f"address replace {address}/128 dev {interface} nodad",
                 reject.format("replace"),
-                f"{reject_own.format('replace')} proto {ANNOUNCED[0]}",
+                reject_own.format("replace"),
             ]
         )
         self._forward()
@@ -124,31 +118,19 @@ class Kernel:
         if self._record.network:
             await self._ip("-6", "route", "flush", "root", self._record.network, "proto", BABEL)
 
-    async def announce(self) -> None:
-        """Have babeld send our subnet to all neighbours now, not with its next full update.
-
-        It does so when the protocol number of the route changes, and nothing else comes of that (babeld 1.12,
-        check_xroutes). Raises CommandFailed.
-        """
-        if self._subnet is not None:
-            self._announced += 1
-            proto = ANNOUNCED[self._announced % 2]
-            await self._batch([f"route replace unreachable {self._subnet} dev lo proto {proto}"])
-
     async def restore(self) -> None:
         """Take back everything that add_taps and add_subnet did. What cannot be taken back is logged."""
-        try:
-            await self.flush_routes()
-            # The administrator may have removed some of it meanwhile.
-            await self._batch(reversed(self._record.undo), "-force")
-        except CommandFailed as error:
-            self.log.warn("not everything could be taken back: {error}", error=error)
+        # The administrator may have removed some of it meanwhile: the rest goes nevertheless.
+        for step in (self.flush_routes(), self._batch(reversed(self._record.undo), "-force")):
+            try:
+                await step
+            except CommandFailed as error:
+                self.log.warn("not everything could be taken back: {error}", error=error)
         for path, value in self._record.sysctls.items():
             # An interface that has gone meanwhile has taken its sysctls with it.
             with suppress(CommandFailed):
                 _write(Path(path), value)
         self._record.clear()
-        self._subnet = None
 
     async def _add_dummy(self, name: str) -> None:
         """Make an interface that leads nowhere. Raises CommandFailed."""

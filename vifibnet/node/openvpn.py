@@ -17,17 +17,16 @@ from random import Random
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IDelayedCall, IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.protocols.basic import LineOnlyReceiver
 
 from vifibnet.errors import BadAddress
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.node.management import ManagementPort
 from vifibnet.node.supervisor import ENVIRONMENT, Child, Exit, Supervisor
 from vifibnet.wire import openvpn as wire
 from vifibnet.wire.openvpn import OpenVPNSettings
@@ -45,73 +44,6 @@ FAREWELL = 0.2
 
 TRAFFIC_INTERVAL = 5
 """Seconds between two counts of a client's bytes."""
-
-
-class _Management(LineOnlyReceiver):
-    """One openvpn process, connected."""
-
-    delimiter = b"\n"
-    MAX_LENGTH = 1 << 20
-
-    def __init__(self, greeting: Sequence[str], on_event: Callable[[wire.Event], None]) -> None:
-        self._greeting = greeting
-        self._on_event = on_event
-        self._reader = wire.ManagementReader()
-
-    def connectionMade(self) -> None:
-        for command in self._greeting:
-            self.send(command)
-
-    def lineReceived(self, line: bytes) -> None:
-        event = self._reader.feed(line.decode(errors="replace").rstrip("\r"))
-        if isinstance(event, wire.Hold):
-            self.send("hold release")
-        elif event is not None:
-            self._on_event(event)
-
-    def send(self, command: str) -> None:
-        """Send one command."""
-        self.sendLine(command.encode())
-
-
-class _ManagementPort:
-    """Our listening socket for one openvpn at a time, which is released as soon as it has connected."""
-
-    def __init__(
-        self, reactor: Any, path: Path, greeting: Sequence[str], on_event: Callable[[wire.Event], None]
-    ) -> None:
-        self._reactor = reactor
-        self._path = path
-        self._greeting = greeting
-        self._on_event = on_event
-        self._port: IListeningPort | None = None
-        self._connection: _Management | None = None
-
-    def open(self) -> None:
-        """Listen. Raises CannotListenError. The file is ours alone before anybody can connect."""
-        with suppress(FileNotFoundError):
-            self._path.unlink()
-        factory = Factory.forProtocol(self._accept)
-        factory.noisy = False
-        self._port = self._reactor.listenUNIX(str(self._path), factory, mode=0o600)
-
-    async def close(self) -> None:
-        """Stop listening and disconnect, which ends an openvpn that is still there."""
-        port, self._port = self._port, None
-        if self._connection is not None and self._connection.transport is not None:
-            self._connection.transport.loseConnection()
-        if port is not None:
-            with suppress(FileNotFoundError):
-                await maybeDeferred(port.stopListening)
-
-    def send(self, command: str) -> None:
-        """Send a command to the process, if it is connected."""
-        if self._connection is not None and self._connection.transport is not None:
-            self._connection.send(command)
-
-    def _accept(self) -> _Management:
-        self._connection = _Management(self._greeting, self._on_event)
-        return self._connection
 
 
 class OpenVPNClient:
@@ -144,6 +76,7 @@ class OpenVPNClient:
         self._reactor = reactor
         self._endpoints = tuple(endpoints)
         self._on_change = on_change
+        self._started = False
         self._reason = ""
         self._detail = self._fatal = ""
         self._deadline: IDelayedCall | None = None
@@ -151,11 +84,11 @@ class OpenVPNClient:
         command = wire.client_command(settings, tap=tap, peer=peer, endpoints=self._endpoints)
         self._child = Child(reactor, command, log=settings.log_file(tap))
         greeting = ("state on", f"bytecount {TRAFFIC_INTERVAL}")
-        self._port = _ManagementPort(reactor, settings.socket(tap), greeting, self._event)
+        self._port = ManagementPort(reactor, settings.socket(tap), greeting, self._event)
 
     def start(self) -> None:
         """Start the process; that it could not be started is a reason in ``ended``, too."""
-        self.since = self._reactor.seconds()
+        self._started, self.since = True, self._reactor.seconds()
         self._child.ended.addCallback(lambda end: Deferred.fromCoroutine(self._over(end)))
         try:
             self._port.open()
@@ -169,7 +102,7 @@ class OpenVPNClient:
     async def stop(self) -> None:
         """End the tunnel, telling the other side; returns when the process is gone."""
         self._reason = self._reason or "stopped"
-        if self.ended.called or not self.since:
+        if self.ended.called or not self._started:
             return
         over: Deferred[None] = Deferred()
         self._waiting.append(over)
@@ -276,7 +209,7 @@ class OpenVPNServer(Service):
         self._asked: list[Deferred[None]] = []
         # At that level the log says when a client leaves; at every level the table does.
         greeting = ("log on",) if settings.verbose >= 3 else ()
-        self._management = _ManagementPort(reactor, settings.socket(tap), greeting, self._event)
+        self._management = ManagementPort(reactor, settings.socket(tap), greeting, self._event)
         self._poll = LoopingCall(self.poll)
         self._poll.clock = reactor
         self._poll_interval = min(settings.hello, LONGEST_POLL)
@@ -384,9 +317,21 @@ def refusal(settings: OpenVPNSettings) -> str | None:
         wire.server_command(elsewhere, tap="vifs0", port=9, proto="udp"),
         wire.client_command(elsewhere, tap="vifc0", peer=Prefix(0, 1), endpoints=[nowhere]),
     ):
-        answer = subprocess.run(
-            command, env=ENVIRONMENT, capture_output=True, text=True, errors="replace", timeout=5, check=False
-        )
+        try:
+            answer = subprocess.run(
+                command,
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=5,
+                check=False,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            return "it does not come to an end with them"
         if "Options error:" in answer.stdout:
             return wire.complaint(answer.stdout.splitlines())
     return None

@@ -224,8 +224,8 @@ class Supervisor(Service):
 
     async def _run(self) -> None:
         """One run, from the hook before it to what follows."""
-        child = Child(self._reactor, self._command(), log=self._log_file)
         try:
+            child = Child(self._reactor, self._command(), log=self._log_file)
             if self._before is not None:
                 await self._before()
             if self.state == "starting":
@@ -316,7 +316,10 @@ async def run(reactor: Any, command: Sequence[str], stdin: bytes = b"", timeout:
     Raises CommandFailed, also when it has not ended after ``timeout`` seconds.
     """
     process = _Run(stdin)
-    transport = reactor.spawnProcess(process, command[0], list(command), ENVIRONMENT)
+    try:
+        transport = reactor.spawnProcess(process, command[0], list(command), ENVIRONMENT)
+    except OSError as error:
+        raise CommandFailed(command=" ".join(command), status=error.errno, output=error.strerror) from None
     late = reactor.callLater(timeout, transport.signalProcess, "KILL")
     end = await process.ended
     output = process.output.decode(errors="replace").strip()

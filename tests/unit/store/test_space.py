@@ -52,8 +52,8 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(length=st.none() | st.integers(1, 7))
     def add_token(self, length: int | None) -> None:
         self.count += 1
-        self.store.add_token(f"t{self.count}", "a@example.com", length)
-        self.tokens[f"t{self.count}"] = length, self.now
+        self.store.add_token(f"the token number {self.count}", "a@example.com", length)
+        self.tokens[f"the token number {self.count}"] = length, self.now
 
     @precondition(lambda self: self.tokens)
     @rule(data=st.data())
@@ -65,7 +65,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(length=st.none() | st.integers(1, 7), default=st.integers(3, 7))
     def join(self, length: int | None, default: int) -> None:
         self.add_token(length)
-        self.issue(f"t{self.count}", default, fails=False)
+        self.issue(f"the token number {self.count}", default, fails=False)
 
     @rule(lengths=st.lists(st.integers(4, 7), max_size=10))
     def many_join(self, lengths: list[int]) -> None:
@@ -117,7 +117,7 @@ class RegistryMachine(RuleBasedStateMachine):
         found = self.store.node_of_bits(address)
         assert owners == ([found.bits] if found else [])
 
-    @rule(token=st.sampled_from(["", "t0", "t-1"]))
+    @rule(token=st.sampled_from(["", "the token number 0", "the token number -1"]))
     def issue_without_token(self, token: str) -> None:
         try:
             self.store.issue(token, 4, lambda *_: b"")

@@ -1,0 +1,276 @@
+"""OpenVPN processes that say what the test wants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.unit.node.processes import FakeReactor
+from vifibnet.model.addresses import Prefix
+from vifibnet.model.endpoints import Endpoint
+from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer, OpenVPNSettings
+
+PEER = Prefix.parse("1/16")
+ENDPOINTS = (Endpoint("10.0.0.1", 1194, "udp"), Endpoint("example.com", 443, "tcp-client"))
+CONNECTED = ">STATE:1,CONNECTED,SUCCESS,,10.0.0.1,1194,,"
+
+
+class Management:
+    """The management connection of an openvpn, seen from openvpn."""
+
+    def __init__(self, reactor: FakeReactor) -> None:
+        _, factory, _, mode, _ = reactor.unixServers[-1]
+        assert mode == 0o600
+        self.protocol: Any = factory.buildProtocol(None)
+        self.transport = StringTransport()
+        self.protocol.makeConnection(self.transport)
+
+    def say(self, *lines: str) -> None:
+        """Send lines."""
+        self.protocol.dataReceived("".join(f"{line}\r\n" for line in lines).encode())
+
+    def heard(self) -> list[str]:
+        """The commands since the last time."""
+        text: str = self.transport.value().decode()
+        self.transport.clear()
+        return text.splitlines()
+
+
+class OpenVPNTestCase(SynchronousTestCase):
+    """A reactor, settings, and a count of changes."""
+
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.changes = 0
+        state = Path(self.mktemp())
+        state.mkdir()
+        self.settings = OpenVPNSettings(Path("ca"), Path("cert"), Path("key"), state, state, hello=1)
+
+    def changed(self) -> None:
+        self.changes += 1
+
+
+class ClientTests(OpenVPNTestCase):
+    """One try to reach one peer."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.client = OpenVPNClient(self.reactor, self.settings, "vifc0", PEER, ENDPOINTS, self.changed)
+        self.reasons: list[str] = []
+        self.client.ended.addCallback(self.reasons.append)
+        self.reactor.advance(100)
+        self.client.start()
+        self.management = Management(self.reactor)
+
+    def test_up(self) -> None:
+        """It is released, comes up, counts, and knows whom it has reached."""
+        self.assertEqual(self.management.heard(), ["state on", "bytecount 5"])
+        self.management.say(">HOLD:Waiting for hold release:0")
+        self.assertEqual(self.management.heard(), ["hold release"])
+        self.assertEqual((self.client.up, self.client.since, self.client.remote), (False, 100.0, None))
+        self.reactor.advance(1)
+        self.management.say(CONNECTED, ">BYTECOUNT:20,3")
+        self.assertEqual((self.client.up, self.client.since), (True, 101.0))
+        self.assertEqual((self.client.remote, self.client.bytes), (ENDPOINTS[0], 23))
+        self.assertEqual((self.changes, self.reasons), (1, []))
+        self.reactor.advance(1000)
+        self.assertEqual(self.reactor.children[0].signals, [])
+
+    def test_remote(self) -> None:
+        """The endpoint that answered may be one with a name, or have its address spelt otherwise."""
+        self.management.say(">STATE:1,CONNECTED,SUCCESS,,9.9.9.9,443,,")
+        self.assertEqual(self.client.remote, Endpoint("9.9.9.9", 443, "tcp-client"))
+
+    def test_lost(self) -> None:
+        """A tunnel that was lost ends; openvpn is not to reach for another one by itself."""
+        for line, reason in (
+            (">STATE:1,RECONNECTING,ping-restart,,,,,", "lost (ping-restart)"),
+            (">STATE:1,EXITING,ping-exit,,,,,", "lost (ping-exit)"),
+            (">NOTIFY:info,server-pushed-halt,", "lost (server-pushed-halt)"),
+        ):
+            self.setUp()
+            self.management.say(CONNECTED, line)
+            self.assertEqual((self.reasons, self.client.up), ([reason], False))
+            self.assertEqual(self.changes, 2)
+
+    def test_ended_by_itself(self) -> None:
+        """The last detail that it told is the reason."""
+        self.management.say(">STATE:1,RECONNECTING,tls-error,,,,,", ">FATAL:All connections have failed")
+        self.reactor.children[0].end(1)
+        self.assertEqual(self.reasons, ["not reached (tls-error)"])
+
+    def test_refused(self) -> None:
+        """Without any, it is what openvpn complains about."""
+        self.settings.log_file("vifc0").write_text("Options error: no\nUse --help for more information.\n")
+        self.reactor.children[0].end(1)
+        self.assertEqual(self.reasons, ["openvpn ended with status 1: Options error: no"])
+        self.assertEqual(self.changes, 0)
+
+    def test_fatal(self) -> None:
+        """What it called fatal on its way."""
+        self.management.say(">FATAL:out of everything")
+        self.reactor.children[0].end(1)
+        self.assertEqual(self.reasons, ["openvpn ended with status 1: out of everything"])
+
+    def test_killed(self) -> None:
+        """A signal of somebody else's."""
+        self.management.say(CONNECTED)
+        self.reactor.children[0].end(signal=9)
+        self.assertEqual((self.reasons, self.changes), (["openvpn ended by SIGKILL"], 2))
+
+    def test_patience(self) -> None:
+        """One that neither comes up nor ends is ended."""
+        self.reactor.advance(12.9)
+        self.assertEqual(self.reasons, [])
+        self.reactor.advance(0.2)
+        self.assertEqual(self.reasons, ["no tunnel after 13 s"])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_stop(self) -> None:
+        """A stop returns when all is over, whoever asks; the socket is closed."""
+        self.reactor.children[0].obeys = ()
+        stops = [self.defer_stop() for _ in range(2)]
+        for stop in stops:
+            self.assertNoResult(stop)
+        self.reactor.children[0].end()
+        for stop in stops:
+            self.successResultOf(stop)
+        self.assertEqual(self.reasons, ["stopped"])
+        self.assertTrue(self.management.transport.disconnecting)
+        self.successResultOf(self.defer_stop())
+
+    def defer_stop(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.client.stop())
+
+    def test_not_started(self) -> None:
+        """That it could not be started is a reason, too."""
+        self.reactor.fails = OSError("no processes left")
+        client = OpenVPNClient(self.reactor, self.settings, "vifc1", PEER, ENDPOINTS, self.changed)
+        client.start()
+        self.assertEqual(
+            self.successResultOf(client.ended), "openvpn could not be started: no processes left"
+        )
+
+    def test_log_of_earlier_run(self) -> None:
+        """What an earlier process on the same tap complained about is not this one's."""
+        self.settings.log_file("vifc0").write_text("ERROR: old\n")
+        client = OpenVPNClient(self.reactor, self.settings, "vifc0", PEER, ENDPOINTS, self.changed)
+        client.start()
+        self.reactor.children[-1].end(1)
+        self.assertEqual(self.successResultOf(client.ended), "openvpn ended with status 1")
+
+
+class ServerTests(OpenVPNTestCase):
+    """A server and those it serves."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.start(self.settings)
+
+    def start(self, settings: OpenVPNSettings) -> None:
+        self.server = OpenVPNServer(self.reactor, Random(1), settings, "vifs0", 1194, "udp", self.changed)
+        self.server.startService()
+        self.management = Management(self.reactor)
+
+    def come(self, cid: int, name: str) -> None:
+        self.management.say(
+            f">CLIENT:ESTABLISHED,{cid}",
+            f">CLIENT:ENV,common_name={name}",
+            ">CLIENT:ENV,trusted_ip=1.2.3.4",
+            f">CLIENT:ENV,trusted_port={5000 + cid}",
+            ">CLIENT:ENV,END",
+        )
+
+    def table(self, *cids: int) -> None:
+        rows = [f"CLIENT_LIST\tx\t{cid}\t10\t5" for cid in cids]
+        header = "HEADER\tCLIENT_LIST\tCommon Name\tClient ID\tBytes Received\tBytes Sent"
+        self.management.say("TITLE\tx", header, *rows, "END")
+
+    def test_served(self) -> None:
+        """Peers come, are counted, and are gone when the table has them no more."""
+        self.come(0, "1/16")
+        self.come(1, "2/16")
+        self.assertEqual(list(self.server.served), [PEER, Prefix(2, 16)])
+        first = self.server.served[PEER]
+        self.assertEqual((first.address, first.port, first.bytes), ("1.2.3.4", 5000, 0))
+        self.table(0, 1)
+        self.assertEqual((self.server.served[PEER].bytes, self.changes), (15, 2))
+        self.table(1)
+        self.assertEqual((list(self.server.served), self.changes), ([Prefix(2, 16)], 3))
+
+    def test_replaced(self) -> None:
+        """A peer that came again is one, and stays when its first connection goes."""
+        self.come(0, "1/16")
+        self.come(1, "1/16")
+        self.table(1)
+        self.assertEqual([served.cid for served in self.server.served.values()], [1])
+
+    def test_polls(self) -> None:
+        """The table is asked for every hello, or every five seconds."""
+        self.management.heard()
+        self.reactor.pump([0.5] * 8)
+        self.assertEqual(self.management.heard(), ["status 3"] * 4)
+        self.start(replace(self.settings, hello=15))
+        self.reactor.pump([1] * 10)
+        self.assertEqual(self.management.heard(), ["status 3"] * 2)
+
+    def test_log(self) -> None:
+        """Where openvpn's log tells that a client leaves, it is asked at once."""
+        self.assertEqual(self.management.heard(), [])
+        self.start(replace(self.settings, verbose=3))
+        self.assertEqual(self.management.heard(), ["log on"])
+        self.management.say(">LOG:1,,1/16/10.0.0.2:34749 SIGTERM[soft,ping-exit], client-instance exiting")
+        self.assertEqual(self.management.heard(), ["status 3"])
+
+    def test_stranger(self) -> None:
+        """Whoever is called as no node can be is sent away."""
+        self.come(4, "registry.vifibnet")
+        self.assertEqual((self.server.served, self.changes), ({}, 0))
+        self.assertEqual(self.management.heard(), ["client-kill 4 HALT"])
+
+    def test_kick(self) -> None:
+        """A kick is over when openvpn has answered, or has not for a while."""
+        self.successResultOf(Deferred.fromCoroutine(self.server.kick(PEER)))
+        self.come(0, "1/16")
+        kick = Deferred.fromCoroutine(self.server.kick(PEER))
+        self.assertEqual((self.server.served, self.changes), ({}, 2))
+        self.assertEqual(self.management.heard(), ["client-kill 0 HALT", "status 3"])
+        self.assertNoResult(kick)
+        self.table(0)
+        self.successResultOf(kick)
+        self.come(1, "1/16")
+        kick = Deferred.fromCoroutine(self.server.kick(PEER))
+        self.reactor.advance(2.1)
+        self.successResultOf(kick)
+        self.table()
+
+    def test_restart(self) -> None:
+        """When the process ends, nobody is served; the next one is spoken to over the same socket."""
+        self.come(0, "1/16")
+        self.reactor.children[0].end(1)
+        self.assertEqual((self.server.served, self.changes), ({}, 2))
+        self.reactor.advance(1)
+        self.assertEqual((len(self.reactor.children), len(self.reactor.unixServers)), (1, 1))
+        self.management = Management(self.reactor)
+        self.come(0, "1/16")
+        self.assertEqual(list(self.server.served), [PEER])
+        self.assertEqual(self.server.supervisor.restarts, 1)
+
+    def test_stop(self) -> None:
+        """A stop is over when the process has ended and the socket is closed."""
+        self.reactor.children[0].obeys = ()
+        stop = self.server.stopService()
+        self.assertNoResult(stop)
+        self.assertEqual(self.reactor.children[0].signals, ["TERM"])
+        self.reactor.advance(0.3)
+        self.assertEqual(self.reactor.children[0].signals, ["TERM", "TERM"])
+        self.reactor.children[0].end()
+        self.successResultOf(stop)
+        self.assertTrue(self.management.transport.disconnecting)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
