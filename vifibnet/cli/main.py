@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -45,13 +47,26 @@ def main(argv: list[str] | None = None) -> NoReturn:
     args = parser.parse_args(arguments)
     run = import_module(f"vifibnet.cli.{args.command}").run
 
+    finish(f"vifibnet {args.command}", lambda reactor: run(reactor, args))
+
+
+def finish(name: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> NoReturn:
+    """Run something under the reactor and exit with the status that it returns.
+
+    An error becomes one line, headed by ``name``, and status 1. Ctrl-C cancels the work, waits until it has
+    cleaned up, and becomes status 130.
+    """
+
     async def guarded(reactor: Any) -> None:
-        running = Deferred.fromCoroutine(run(reactor, args))
+        running = Deferred.fromCoroutine(work(reactor))
         interrupted = False
 
         def interrupt() -> Deferred[int]:
             nonlocal interrupted
             interrupted = not running.called
+            # Whoever presses Ctrl-C again must not disturb the cleaning up.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, lambda *_: None)
             running.cancel()
             return running.addErrback(lambda _: 1)
 
@@ -62,7 +77,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         except VifibnetError as error:
             status = 1
             if not interrupted:
-                print(f"vifibnet {args.command}: {error}", file=sys.stderr)
+                print(f"{name}: {error}", file=sys.stderr)
         except (CancelledError, KeyboardInterrupt):
             status = INTERRUPTED
         if interrupted:

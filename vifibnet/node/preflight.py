@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import socket
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,9 @@ SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 CAP_NET_ADMIN = 12
 
+FAREWELL = 5.0
+"""Seconds within which the openvpn servers of a node that was killed have ended (they take two)."""
+
 
 def check(config: NodeConfig, now: datetime | None = None) -> Identity:
     """Look at everything; return who we are. Raises BadInput at the first thing that is wrong."""
@@ -40,7 +44,8 @@ def check(config: NodeConfig, now: datetime | None = None) -> Identity:
     Lock(config.state).release()
     PeerStore.open(config.peers_db, identity.network).close()
     check_dh(config.dh)
-    check_ports(config.pp)
+    # Sockets of ours without a node: it was killed, and its openvpn servers are about to say goodbye and end.
+    check_ports(config.pp, FAREWELL if any(config.state.glob("vifs*.sock")) else 0.0)
     check_babel_port(config.state)
     if config.openvpn_args:
         problem = refusal(openvpn_settings(config))
@@ -115,11 +120,15 @@ def check_dh(path: Path | None) -> None:
         raise BadInput(f"--dh {path}", "is no file", "give a file, or none: openvpn 2.6 needs no such file")
 
 
-def check_ports(servers: Sequence[tuple[int, str]]) -> None:
-    """Nobody else listens where our servers will."""
+def check_ports(servers: Sequence[tuple[int, str]], patience: float = 0.0) -> None:
+    """Nobody else listens where our servers will, or only for so many seconds more."""
+    deadline = time.monotonic() + patience
     for port, proto in servers:
         kind = socket.SOCK_DGRAM if proto == "udp" else socket.SOCK_STREAM
-        if not can_listen(port, kind):
+        # Nothing runs yet that this could block.
+        while not (free := can_listen(port, kind)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if not free:
             raise BadInput(f"--pp {port} {proto}", "this port is in use", "give another or stop who uses it")
 
 

@@ -63,6 +63,9 @@ def command(settings: BabeldSettings) -> list[str]:
     statements = [
         "skip-kernel-setup true",
         "random-id true",
+        # A route heard of before its link's cost is known counts as infinitely long at first, and at half of
+        # what is too much after each of these seconds: by default a direct way is shunned for half a minute.
+        "smoothing-half-life 1",
         # A tap without its openvpn has no carrier: the neighbours behind it are gone at once.
         "link-detect true",
         f"redistribute ip {subnet} eq {subnet.prefixlen} allow",

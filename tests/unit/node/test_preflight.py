@@ -84,7 +84,7 @@ class CheckTests(SynchronousTestCase):
                     if kind == socket.SOCK_STREAM:
                         taken.listen()
                     port = taken.getsockname()[1]
-                    sentence = self.refused(preflight.check_ports, [(port, proto)])
+                    sentence = self.refused(preflight.check_ports, [(port, proto)], 0.1)
                     self.assertIn(f"--pp {port} {proto}: this port is in use", sentence)
                     preflight.check_ports([(port, other)])
                 preflight.check_ports([(port, proto)])
