@@ -22,6 +22,9 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Pri
 MAX_FILE = 1 << 20
 """No certificate or key is larger, in bytes; whatever is, was given by mistake."""
 
+MIN_RSA_BITS = 2048
+"""OpenSSL's security level 2, Debian's default, takes no shorter RSA key."""
+
 UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 """What cryptography raises where the bytes are not what they should be."""
 
@@ -129,6 +132,9 @@ def ca_of(certificate: x509.Certificate, what: str) -> CA:
         raise BadInput(what, "is not signed by its own key", remedy)
     if not _may_sign(certificate):
         raise BadInput(what, "is not marked as a certificate authority", remedy)
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+        raise BadInput(what, f"its RSA key has {key.key_size} bits, too few for OpenSSL's default", remedy)
     return CA(certificate, network, certificate.public_bytes(serialization.Encoding.PEM))
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from vifibnet.errors import BadInput, BadRequest
-from vifibnet.pki.certificates import UNREADABLE, PrivateKey
+from vifibnet.pki.certificates import MIN_RSA_BITS, UNREADABLE, PrivateKey
 
 KEY_TYPES = ("p256", "ed25519", "rsa")
 """What ``--key-type`` accepts; the first is the default."""
@@ -18,7 +18,7 @@ KEY_TYPES = ("p256", "ed25519", "rsa")
 MAX_REQUEST = 8192
 """How long a request may be, in characters of PEM: an RSA key of 8192 bits fits in half of it."""
 
-RSA_BITS = range(2048, 8193)
+RSA_BITS = range(MIN_RSA_BITS, 8193)
 """Shorter RSA keys are weak, longer ones only make every handshake slow."""
 
 _NAMES = {

@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.ssl import CertificateOptions
 from twisted.logger import Logger
@@ -32,6 +32,9 @@ CONNECT_TIMEOUT = 10.0
 
 TIMEOUT = 30.0
 """Seconds for a whole mail; who asked for the token waits meanwhile."""
+
+HANG_UP_TIMEOUT = 5.0
+"""Seconds for the mail server to hang up when all is said."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,10 @@ class SMTPMailer:
         factory = Factory.forProtocol(lambda: sender)
         factory.noisy = False
         await self._endpoint.connect(factory)
-        await sender.done
+        try:
+            await sender.done
+        finally:
+            sender.hang_up(self._clock)
 
     def _failed(self, to: str, problem: str) -> MailFailed:
         log.warn("no mail to {to} over {server}: {problem}", to=to, server=self._where, problem=problem)
@@ -150,14 +156,15 @@ class _Sender(ESMTPClient):
         options = CertificateOptions()
         ESMTPClient.__init__(self, None, options, identity=domain.encode("ascii"))
         self.done: Deferred[None] = Deferred(lambda _: self._abort())
-        self._sender: bytes | None = sender.encode("ascii")
+        self._sender = sender.encode("ascii")
         self._to = to.encode("ascii")
         self._message = message
+        self._gone = False
+        self._aborting: IDelayedCall | None = None
 
-    def getMailFrom(self) -> bytes | None:  # noqa: N802
-        """The sender; None the second time, which ends the connection."""
-        sender, self._sender = self._sender, None
-        return sender
+    def getMailFrom(self) -> bytes:  # noqa: N802
+        """The sender."""
+        return self._sender
 
     def getMailTo(self) -> list[bytes]:  # noqa: N802
         """The recipient."""
@@ -167,23 +174,31 @@ class _Sender(ESMTPClient):
         """The mail with its headers."""
         return BytesIO(self._message)
 
-    def sentMail(self, code: int, resp: bytes, numOk: int, addresses: list, log: object) -> None:  # noqa: N802, N803
-        """The server's last word on the mail."""
-        if numOk and 200 <= code < 300:
-            self._finish(None)
-            return
-        if not numOk and addresses:
-            _, code, resp = addresses[0]
-        self._finish(Failure(SMTPClientError(code, resp)))
+    def smtpState_msgSent(self, code: int, resp: bytes) -> None:  # noqa: N802
+        """The server's last word on the mail: accepted, or refused with its data or its recipient."""
+        if not self.successAddresses and self.toAddressesResult:
+            _, code, resp = self.toAddressesResult[0]
+        accepted = self.successAddresses and 200 <= code < 300
+        self._finish(None if accepted else Failure(SMTPClientError(code, resp)))
 
     def sendError(self, exc: Exception) -> None:  # noqa: N802
         """It did not come to the mail."""
         self._finish(Failure(exc))
-        ESMTPClient.sendError(self, exc)
+
+    def hang_up(self, clock: IReactorTime) -> None:
+        """Take leave, and do not wait long for the other side to hang up as well."""
+        transport: Any = self.transport
+        if not self._gone:
+            self.sendLine(b"QUIT")
+            transport.loseConnection()
+            self._aborting = clock.callLater(HANG_UP_TIMEOUT, transport.abortConnection)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """The connection is gone, after the mail or before."""
         ESMTPClient.connectionLost(self, reason)
+        self._gone = True
+        if self._aborting is not None and self._aborting.active():
+            self._aborting.cancel()
         self._finish(reason)
 
     def _finish(self, result: Failure | None) -> None:

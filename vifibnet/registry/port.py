@@ -58,9 +58,9 @@ class RegistryPort(Factory):
         """One connection."""
         return Negotiated(self, addr)
 
-    def over_tls(self, options: IOpenSSLContextFactory) -> TLSMemoryBIOFactory:
-        """The factory to listen with."""
-        factory = TLSMemoryBIOFactory(options, False, self, self.clock)
+    def over_tls(self, options: IOpenSSLContextFactory, clock: IReactorTime) -> TLSMemoryBIOFactory:
+        """The factory to listen with; ``clock`` is the reactor: TLS lets it collect small writes."""
+        factory = TLSMemoryBIOFactory(options, False, self, clock)
         factory.noisy = False
         return factory
 

@@ -218,10 +218,13 @@ def back_up(db: sqlite3.Connection, path: Path) -> None:
 def statements(script: str) -> Iterator[str]:
     """The single statements of an SQL script; executescript would commit the transaction it runs in."""
     statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
+    *pieces, rest = script.split(";")
+    for piece in pieces:
+        statement += piece + ";"
+        # Not where the semicolon belongs to a text, a comment or a trigger.
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+    statement += rest
     if re.sub(r"--[^\n]*", "", statement).strip():
         raise ValueError(f"a statement without an end: {statement[:80]!r}")

@@ -20,15 +20,21 @@ NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 
 
-@cache
 def key(key_type: str = "p256") -> PrivateKey:
-    """A key of a node; making RSA keys takes a while."""
-    return make_key(key_type)
+    """A node's key, always the same one of its type: making RSA keys takes a while."""
+    return _key(key_type)
+
+
+_key = cache(make_key)
+
+
+def authority(key_type: str = "p256", network: Network = NETWORK, days: int = 3650) -> Authority:
+    """A network's CA, the same one for the same arguments."""
+    return _authority(key_type, network, days)
 
 
 @cache
-def authority(key_type: str = "p256", network: Network = NETWORK, days: int = 3650) -> Authority:
-    """A network's CA."""
+def _authority(key_type: str, network: Network, days: int) -> Authority:
     key_data, pem = create_authority(network, now=NOW, key_type=key_type, days=days)
     return authority_of(key_data, pem)
 
@@ -78,10 +84,9 @@ def write_identity(directory: Path, node: Identity) -> tuple[Path, Path, Path]:
     return paths
 
 
-def openssl(*arguments: str | Path, cwd: Path) -> str:
-    """Run the real openssl; its output if it succeeds, AssertionError otherwise."""
-    done = run(
-        ["openssl", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
-    )
+def openssl(line: str, *more: str, cwd: Path) -> str:
+    """Run the real openssl with the words of ``line`` and ``more``; AssertionError if it fails."""
+    arguments = [*line.split(), *more]
+    done = run(["openssl", *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"openssl {arguments}: {done.stdout}{done.stderr}"
     return done.stdout

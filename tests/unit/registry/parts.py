@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -14,7 +15,7 @@ from vifibnet.errors import MailFailed
 from vifibnet.interfaces import IMailer
 from vifibnet.model.addresses import Network
 from vifibnet.pki.authority import Authority, create_authority
-from vifibnet.pki.certificates import fingerprint
+from vifibnet.pki.certificates import Identity, PrivateKey, fingerprint, prefix_of
 from vifibnet.pki.requests import make_key, make_request
 from vifibnet.registry.core import Registry
 from vifibnet.registry.mail import Invitation
@@ -63,18 +64,18 @@ def make_authority(directory: Path, now: float = NOW, network: Network = NETWORK
     return Authority.load(directory / "ca.crt", directory / "ca.key", when)
 
 
-def request_pem() -> str:
+def request_pem(key: PrivateKey | None = None) -> str:
     """A new node's request."""
-    return make_request(make_key(), [("O", "example")]).public_bytes(Encoding.PEM).decode()
+    return make_request(key or make_key(), [("O", "example")]).public_bytes(Encoding.PEM).decode()
 
 
 class Parts:
     """A registry with what it is made of."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, now: float = NOW) -> None:
         self.clock = Clock()
-        self.clock.advance(NOW)
-        self.authority = make_authority(directory)
+        self.clock.advance(now)
+        self.authority = make_authority(directory, now)
         self.store = RegistryStore.open(":memory:", NETWORK, self.clock.seconds)
         self.mailer = FakeMailer()
         self.invitation = Invitation(
@@ -82,7 +83,13 @@ class Parts:
         )
         self.registry = Registry(self.authority, self.store, self.mailer, self.clock, self.invitation)
 
-    def enrol(self) -> str:
+    def enrol(self, key: PrivateKey | None = None) -> str:
         """Issue one certificate and return it as PEM."""
         Deferred.fromCoroutine(self.registry.request_token("a@b.example"))
-        return self.registry.request_certificate(self.mailer.token, request_pem())
+        return self.registry.request_certificate(self.mailer.token, request_pem(key))
+
+    def identity(self) -> Identity:
+        """A new node."""
+        key = make_key()
+        certificate = x509.load_pem_x509_certificate(self.enrol(key).encode())
+        return Identity(certificate, key, self.authority.ca, NETWORK, prefix_of(certificate))

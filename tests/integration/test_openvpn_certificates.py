@@ -1,0 +1,164 @@
+"""What the CA signs, shown by one real openvpn to another."""
+
+from __future__ import annotations
+
+import re
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.trial.unittest import TestCase
+
+from tests.unit.pki.making import NETWORK, NOW, authority_of, certificate, key, openssl, pem
+from vifibnet.pki.authority import Authority, create_authority
+from vifibnet.pki.requests import KEY_TYPES, key_pem
+
+CLOCK: Any = reactor
+
+
+class OpenVPN(ProcessProtocol):
+    """One openvpn, whose output can be waited for."""
+
+    def __init__(self) -> None:
+        self.output = ""
+        self.ended = False
+        self._waiting: list[tuple[re.Pattern[str], Deferred[re.Match[str]]]] = []
+
+    def wait_for(self, pattern: str) -> Deferred[re.Match[str]]:
+        """Fires when the output so far or to come matches; fails when openvpn ends without."""
+        found: Deferred[re.Match[str]] = Deferred()
+        self._waiting.append((re.compile(pattern), found))
+        self._look()
+        return found
+
+    def outReceived(self, data: bytes) -> None:
+        self.output += data.decode()
+        self._look()
+
+    def _look(self) -> None:
+        for waiting in list(self._waiting):
+            if waiting not in self._waiting:
+                # Whoever was told just now has looked as well.
+                continue
+            pattern, found = waiting
+            if match := pattern.search(self.output):
+                self._waiting.remove(waiting)
+                found.callback(match)
+            elif self.ended:
+                self._waiting.remove(waiting)
+                found.errback(AssertionError(f"no {pattern.pattern} in:\n{self.output}"))
+
+    def processEnded(self, reason: object) -> None:
+        self.ended = True
+        self._look()
+
+
+def free_port() -> int:
+    """A UDP port on loopback that was free a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class CertificatesTests(TestCase):
+    """Both ends check the other's certificate as the node will."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+
+    def start(self, line: str) -> OpenVPN:
+        """Run openvpn in the directory until the test ends."""
+        protocol = OpenVPN()
+        process = CLOCK.spawnProcess(
+            protocol, "openvpn", ["openvpn", *line.split()], env=None, path=str(self.directory),
+            childFDs={0: "w", 1: "r", 2: 1},
+        )  # fmt: skip
+
+        def end() -> Deferred[object]:
+            ended: Deferred[object] = protocol.wait_for("never").addErrback(lambda _: None)
+            if not protocol.ended:
+                process.signalProcess("KILL")
+            return ended
+
+        self.addCleanup(end)
+        return protocol
+
+    def write(self, authority: Authority, server: str, client: str) -> None:
+        """A server's and a client's files."""
+        (self.directory / "ca.crt").write_bytes(authority.ca_pem)
+        for name, key_type, prefix in (("server", server, "0/16"), ("client", client, "1/16")):
+            made = certificate(authority, prefix, key(key_type))
+            (self.directory / f"{name}.crt").write_bytes(pem(made))
+            (self.directory / f"{name}.key").write_bytes(key_pem(key(key_type)))
+
+    async def connect(self, expected: str = "1/16") -> tuple[OpenVPN, OpenVPN]:
+        """A server that expects a client of this prefix, and a client; neither has an interface."""
+        common = "--dev null --ca ca.crt --cert {0}.crt --key {0}.key --verb 3 --proto udp4"
+        port = free_port()
+        server = self.start(
+            f"{common.format('server')} --tls-server --dh none --local 127.0.0.1 --port {port}"
+            f" --remote-cert-tls client --verify-x509-name {expected} name"
+        )
+        await server.wait_for(r"UDPv4 link local \(bound\)")
+        client = self.start(
+            f"{common.format('client')} --tls-client --nobind --remote 127.0.0.1 {port}"
+            " --remote-cert-tls server --verify-x509-name 0/16 name"
+        )
+        return server, client
+
+    async def check_pair(self, authority: Authority, server: str, client: str) -> None:
+        """The two come to an agreement."""
+        self.write(authority, server, client)
+        for one in await self.connect():
+            await one.wait_for("VERIFY EKU OK")
+            await one.wait_for("VERIFY X509NAME OK")
+            await one.wait_for("Initialization Sequence Completed")
+
+    async def test_every_key(self) -> None:
+        """With any type of CA, server key and client key."""
+        for ours, server, client in zip(
+            KEY_TYPES, KEY_TYPES[1:] + KEY_TYPES[:1], KEY_TYPES[::-1], strict=True
+        ):
+            made = create_authority(NETWORK, now=NOW, key_type=ours)
+            await self.check_pair(authority_of(*made), server, client)
+
+    async def test_the_manuals_authority(self) -> None:
+        """With a CA made by the manual's own openssl lines."""
+        openssl("genrsa -out ca.key 2048", cwd=self.directory)
+        openssl(
+            "req -nodes -new -x509 -key ca.key -set_serial 0x120010db80042 -days 365 -out ca.crt",
+            "-subj", "/CN=vifib", cwd=self.directory,
+        )  # fmt: skip
+        files = self.directory / "ca.crt", self.directory / "ca.key"
+        await self.check_pair(Authority.load(*files, datetime.now(UTC)), "p256", "rsa")
+
+    async def test_another_node(self) -> None:
+        """A node that is not the expected one is refused: the checks above check."""
+        self.write(authority_of(*create_authority(NETWORK, now=NOW)), "p256", "p256")
+        server, _ = await self.connect(expected="2/16")
+        await server.wait_for("VERIFY X509NAME ERROR: CN=1/16, must be 2/16")
+
+    async def test_another_authority(self) -> None:
+        """A node of another CA of the same name and network is refused."""
+        self.write(authority_of(*create_authority(NETWORK, now=NOW)), "p256", "p256")
+        stranger = authority_of(*create_authority(NETWORK, now=NOW))
+        (self.directory / "client.crt").write_bytes(pem(certificate(stranger, "1/16", key())))
+        server, _ = await self.connect()
+        await server.wait_for("VERIFY ERROR|certificate verify failed")
+
+    async def test_registry_as_a_client(self) -> None:
+        """The registry's own certificate is no node's."""
+        by = authority_of(*create_authority(NETWORK, now=NOW))
+        self.write(by, "p256", "p256")
+        private, made = by.server_certificate([], NOW)
+        (self.directory / "client.crt").write_bytes(pem(made))
+        (self.directory / "client.key").write_bytes(key_pem(private))
+        server, _ = await self.connect(expected="registry.vifibnet")
+        await server.wait_for("VERIFY.*ERROR|certificate verify failed")

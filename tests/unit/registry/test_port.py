@@ -1,0 +1,213 @@
+"""The TLS port on loopback: who gets AMP, who gets HTTP, who gets nothing."""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet import reactor as _reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import CertificateOptions
+from twisted.protocols.amp import AMP
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from tests.unit.registry.parts import Parts
+from vifibnet.errors import NoPeerYet
+from vifibnet.pki.certificates import Identity
+from vifibnet.pki.tls import client_options, server_options
+from vifibnet.registry.port import HANDSHAKE_TIMEOUT, HTTP_LIFE, RegistryPort
+from vifibnet.registry.xmlrpc import RegistrySite
+from vifibnet.wire.amp import ALPN, GetBootstrapPeer
+
+reactor: Any = _reactor
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@implementer(IHandshakeListener)
+class Client(Protocol):
+    """Notes what happens to it."""
+
+    def __init__(self) -> None:
+        self.shaken: Deferred[bytes | None] = Deferred()
+        self.answered: Deferred[bytes] = Deferred()
+        self.gone: Deferred[BaseException | None] = Deferred()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there."""
+        transport: Any = self.transport
+        self.shaken.callback(transport.negotiatedProtocol)
+
+    def dataReceived(self, data: bytes) -> None:
+        """The first bytes."""
+        if not self.answered.called:
+            self.answered.callback(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The end."""
+        self.gone.callback(reason.value)
+
+    def send(self, data: bytes) -> None:
+        """Say something."""
+        transport: Any = self.transport
+        transport.write(data)
+
+    def close(self) -> None:
+        """Hang up."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
+
+class PortTests(TestCase):
+    """One port with real connections, whose patience is measured by a clock of ours."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        """Listen."""
+        self.parts = Parts(Path(self.mktemp()), reactor.seconds())
+        self.addCleanup(self.parts.store.close)
+        site = RegistrySite(self.parts.registry, self.parts.clock)
+        self.port = RegistryPort(self.parts.registry, site, self.parts.clock)
+        options = server_options(self.parts.authority, [], datetime.now(UTC))
+        listening = reactor.listenTCP(0, self.port.over_tls(options, reactor), interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        self.address: IPv4Address = listening.getHost()
+
+    async def connect(self, protocol: Protocol, tls: Any = None) -> None:
+        """Connect, over TLS if options for it are given."""
+        endpoint: Any = TCP4ClientEndpoint(reactor, "127.0.0.1", self.address.port)
+        factory: Factory = Factory.forProtocol(lambda: protocol)
+        factory.noisy = False
+        await (endpoint if tls is None else wrapClientTLS(tls, endpoint)).connect(factory)
+
+    async def client(self, identity: Identity | None = None, *alpn: bytes) -> Client:
+        """A client that trusts our CA."""
+        client = Client()
+        await self.connect(client, client_options(self.parts.authority.ca, identity, alpn))
+        return client
+
+    async def test_http(self) -> None:
+        """HTTP for who asks for it, for who asks for nothing and for who asks for what we lack."""
+        for alpn, agreed in (((b"http/1.1",), b"http/1.1"), ((), None), ((b"h2", b"http/1.1"), b"http/1.1")):
+            client = await self.client(None, *alpn)
+            self.assertEqual(await client.shaken, agreed)
+            client.send(GET)
+            self.assertTrue((await client.answered).startswith(b"HTTP/1.1 405"))
+            client.close()
+            await client.gone
+        await self.until(lambda: not self.port.connections)
+
+    async def test_http_with_certificate(self) -> None:
+        """A certificate does not get in the way of HTTP."""
+        client = await self.client(self.parts.identity())
+        client.send(GET)
+        self.assertTrue((await client.answered).startswith(b"HTTP/1.1 405"))
+        client.close()
+        await client.gone
+        await self.until(lambda: not self.port.connections)
+
+    async def test_amp(self) -> None:
+        """AMP for a node, and the kernel is asked to watch the connection."""
+        node = AMP()
+        await self.connect(node, client_options(self.parts.authority.ca, self.parts.identity(), [ALPN]))
+        await self.assertFailure(node.callRemote(GetBootstrapPeer), NoPeerYet)
+        (connection,) = self.port.connections
+        transport: Any = connection.transport
+        self.assertTrue(transport.getTcpKeepAlive())
+        handle = transport.transport.getHandle()
+        self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60)
+        # It stays for as long as it likes.
+        self.parts.clock.advance(HTTP_LIFE * 2)
+        await self.assertFailure(node.callRemote(GetBootstrapPeer), NoPeerYet)
+        gone: Deferred[None] = Deferred()
+        node.connectionLost = lambda reason: gone.callback(None)  # type: ignore[method-assign]
+        self.port.close()
+        await gone
+
+    async def test_amp_without_certificate(self) -> None:
+        """No certificate, no AMP: the connection is closed without an answer."""
+        client = await self.client(None, ALPN)
+        await client.gone
+        self.assertFalse(client.answered.called)
+
+    async def test_foreign_certificate(self) -> None:
+        """A certificate of another CA comes to nothing, whatever it is used for."""
+        stranger = Parts(Path(self.mktemp()), reactor.seconds())
+        self.addCleanup(stranger.store.close)
+        for alpn in ((ALPN,), (b"http/1.1",)):
+            client = await self.client(stranger.identity(), *alpn)
+            client.send(GET)
+            reason = await client.gone
+            self.assertIsInstance(reason, SSL.Error)
+            self.assertFalse(client.answered.called)
+
+    async def test_silence(self) -> None:
+        """Who never shakes hands is disconnected."""
+        client = Client()
+        await self.connect(client)
+        await self.until(lambda: len(self.port.connections) == 1)
+        self.parts.clock.advance(HANDSHAKE_TIMEOUT - 1)
+        self.assertFalse(client.gone.called)
+        self.parts.clock.advance(2)
+        await client.gone
+
+    async def test_rubbish(self) -> None:
+        """Who does not speak TLS, too, at once."""
+        client = Client()
+        await self.connect(client)
+        client.send(GET)
+        await client.gone
+        await self.until(lambda: not self.port.connections)
+
+    async def test_endless_request(self) -> None:
+        """A request that comes a byte a minute has an end."""
+        client = await self.client()
+        await client.shaken
+        await self.until(lambda: bool(self.port.connections))
+        (connection,) = self.port.connections
+        arrived: list[bytes] = []
+        pass_on = connection.dataReceived
+
+        def received(data: bytes) -> None:
+            arrived.append(data)
+            pass_on(data)
+
+        self.patch(connection, "dataReceived", received)
+        for step in range(int(HTTP_LIFE // 50)):
+            self.assertFalse(client.gone.called)
+            client.send(b"P")
+            await self.until(lambda step=step: len(b"".join(arrived)) > step)
+            self.parts.clock.advance(50)
+        await client.gone
+
+    async def test_old_tls(self) -> None:
+        """Nothing older than TLS 1.2."""
+        old = CertificateOptions(method=SSL.TLS_METHOD)
+        context = old.getContext()
+        context.set_cipher_list(b"ALL:@SECLEVEL=0")
+        context.set_min_proto_version(SSL.TLS1_VERSION)
+        context.set_max_proto_version(SSL.TLS1_1_VERSION)
+        client = Client()
+        await self.connect(client, old)
+        reason = await client.gone
+        self.assertFalse(client.shaken.called)
+        self.assertIsInstance(reason, SSL.Error)
+
+    async def until(self, condition: Any, at_least: float = 0.0) -> None:
+        """Let the reactor run until the condition holds."""
+        while True:
+            pause: Deferred[None] = Deferred()
+            reactor.callLater(at_least, pause.callback, None)
+            await pause
+            if condition():
+                return
