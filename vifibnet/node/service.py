@@ -15,6 +15,7 @@ from twisted.internet.defer import (
     Deferred,
     DeferredList,
     TimeoutError,
+    gatherResults,
     maybeDeferred,
     succeed,
 )
@@ -107,6 +108,7 @@ class NodeService(Service):
             self._reactor, self._rng, self._config, self._identity, self._parts
         )  # fmt: skip
         self._kernel = parts.kernel()
+        self._drain = parts.drain()
         self._babeld = parts.babeld(self._babel_changed, self._kernel.flush_routes)
         self._nudge = Nudge(
             reactor, config.hello, lambda: self._babeld.neighbours, self._subnets, parts.send_to
@@ -119,6 +121,7 @@ class NodeService(Service):
             self._store,
             parts.connect,
             self._surroundings,
+            self._drain,
             self._isolated,
         )
         self._servers = parts.servers(self._tunnels.repair)
@@ -177,6 +180,7 @@ class NodeService(Service):
         while self.running:
             try:
                 await self._kernel.clean()
+                await self._drain.clean()
                 taps = (*client_taps(config.connection_count), *server_taps(len(config.pp)))
                 await self._kernel.add_taps(taps, config.mtu)
                 await self._kernel.add_subnet(
@@ -223,7 +227,8 @@ class NodeService(Service):
         if self._mapper is not None:
             ends.append(Deferred.fromCoroutine(self._mapper.close()))
         await self._bounded(END, "a tunnel or a port mapping", DeferredList(ends, consumeErrors=True))
-        await self._bounded(RESTORE, "the machine's network", Deferred.fromCoroutine(self._kernel.restore()))
+        restores = [Deferred.fromCoroutine(part()) for part in (self._kernel.restore, self._drain.clean)]
+        await self._bounded(RESTORE, "the machine's network", gatherResults(restores, consumeErrors=True))
         self._store.close()
         self._lock.release()
         self.log.info("node {prefix} has stopped", prefix=str(self._identity.prefix))
@@ -289,7 +294,11 @@ class NodeService(Service):
         return Surroundings(
             served=frozenset(peer for server in self._servers.values() for peer in server.served),
             lan=self._lan,
-            routes=Counter(route.interface for route in self._babeld.routes if route.installed),
+            routes=Counter(
+                route.interface
+                for route in self._babeld.routes
+                if route.installed and route.metric < INFINITY
+            ),
         )
 
     def _endpoints(self) -> tuple[Endpoint, ...] | None:

@@ -9,11 +9,12 @@ from random import Random
 from typing import Any, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
+from vifibnet.errors import CommandFailed
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
 from vifibnet.model.status import TunnelStatus
@@ -36,6 +37,9 @@ from vifibnet.wire.endpoints import format_endpoints
 STALE = 24 * 3600.0
 """Seconds after which a peer that the registry did not name again is tried after the others."""
 
+EMPTY_AFTER = 5
+"""Hello intervals after which both ends have moved their routes off a tap on which babel is silent."""
+
 ISOLATED_RETRY = 20.0
 """How long a peer is left alone at most, in the mean, while we reach nobody: our end may be broken."""
 
@@ -56,6 +60,16 @@ class Client(Protocol):
         """End the tunnel; returns when the process is gone."""
 
 
+class Quiet(Protocol):
+    """What Drain is to us. Both calls raise CommandFailed."""
+
+    async def silence(self, tap: str) -> None:
+        """Let no babel pass on this tap."""
+
+    async def release(self, tap: str) -> None:
+        """Let it pass again."""
+
+
 Connect = Callable[[str, Prefix, Sequence[Endpoint], Callable[[], None]], Client]
 """Makes a client, not started yet: tap, peer, its endpoints, what to call when ``up`` has changed."""
 
@@ -71,13 +85,18 @@ class Surroundings:
 
 @dataclass
 class _Link:
-    """One client from its start until its process has ended; ``up_at`` is when it came up."""
+    """One client from its start until its process has ended; ``up_at`` is when it came up.
+
+    ``stopping`` from the decision to drop it; ``silenced`` when babel was silenced on the tap for that.
+    """
 
     tap: str
     peer: Prefix
     client: Client
     up_at: float | None = None
     stopping: bool = False
+    silenced: bool = False
+    emptying: Deferred[None] = field(default_factory=lambda: succeed(None))
 
 
 class Tunnels(Service):
@@ -94,6 +113,7 @@ class Tunnels(Service):
         store: PeerStore,
         connect: Connect,
         observe: Callable[[], Surroundings],
+        drain: Quiet,
         on_isolated: Callable[[], None] = lambda: None,
     ) -> None:
         """``on_isolated`` is called by every decision that finds us without any peer."""
@@ -104,6 +124,7 @@ class Tunnels(Service):
         self._store = store
         self._connect = connect
         self._observe = observe
+        self._drain = drain
         self._on_isolated = on_isolated
         self._taps = client_taps(config.connection_count)
         self._links: dict[str, _Link] = {}
@@ -269,10 +290,29 @@ class Tunnels(Service):
         self.log.info("dropping the tunnel to {peer}: {reason}", peer=str(action.peer), reason=action.reason)
         if action.rest:
             self._resting[action.peer] = self._reactor.seconds() + self._config.tunnel_refresh
-        self._stop(link)
+        link.stopping = True
+        if link.client.up:
+            Deferred.fromCoroutine(self._empty_and_stop(link))
+        else:
+            self._stop(link)
+
+    async def _empty_and_stop(self, link: _Link) -> None:
+        """Let both ends move their routes before the tunnel ends, so that no packet is lost."""
+        try:
+            await self._drain.silence(link.tap)
+            link.silenced = True
+            link.emptying = deferLater(self._reactor, EMPTY_AFTER * self._config.hello)
+            await link.emptying
+        except CommandFailed as error:
+            self.log.info("{tap} is closed with its routes: {error}", tap=link.tap, error=str(error))
+        except CancelledError:
+            return
+        if self.running:
+            self._stop(link)
 
     def _stop(self, link: _Link) -> Deferred[None]:
         link.stopping = True
+        link.emptying.cancel()
         stopped = Deferred.fromCoroutine(link.client.stop())
         return stopped.addErrback(
             lambda failure: self.log.failure("{tap} cannot be stopped", failure, tap=link.tap)
@@ -288,10 +328,25 @@ class Tunnels(Service):
 
     def _ended(self, reason: str, link: _Link) -> None:
         """Its process is gone: the tap is free, and unless we wanted that the peer has failed."""
-        del self._links[link.tap]
+        link.emptying.cancel()
         if not link.stopping:
             self._died += link.up_at is not None
             self._record_failure(link, reason)
+        if link.silenced:
+            Deferred.fromCoroutine(self._release(link))
+        else:
+            self._forget(link)
+
+    async def _release(self, link: _Link) -> None:
+        """The tap is free when babel can be heard on it again."""
+        try:
+            await self._drain.release(link.tap)
+        except CommandFailed as error:
+            self.log.warn("{tap} stays silent: {error}", tap=link.tap, error=str(error))
+        self._forget(link)
+
+    def _forget(self, link: _Link) -> None:
+        del self._links[link.tap]
         self.repair()
 
     def _record_failure(self, link: _Link, reason: str) -> None:

@@ -16,13 +16,14 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tests.unit.node.fakes import NETWORK, NOW, FakeClient, FakeRegistry, config, endpoint, node
+from tests.unit.node.fakes import NETWORK, NOW, FakeClient, FakeDrain, FakeRegistry, config, endpoint, node
 from vifibnet.errors import BadInput, CommandFailed
 from vifibnet.interfaces import IKernel, IPortMapper
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
 from vifibnet.node.openvpn import Served
 from vifibnet.node.service import MAP_AFTER, NodeService
+from vifibnet.node.tunnels import EMPTY_AFTER
 from vifibnet.store.peers import PeerStore
 from vifibnet.wire.babeld import Neighbour, Route
 
@@ -163,6 +164,10 @@ class Parts:
     def kernel(self) -> FakeKernel:
         """The machine."""
         return self.fake_kernel
+
+    def drain(self) -> FakeDrain:
+        """What silences babel."""
+        return FakeDrain()
 
     def babeld(self, on_change: Callable[[], None], before: Callable[[], Awaitable[None]]) -> Part:
         """The routing daemon."""
@@ -406,7 +411,7 @@ class NodeServiceTests(SynchronousTestCase):
             self.route(2, "vifc1", 0),
         )
         self.parts.routes_changed()
-        self.reactor.advance(0.3)
+        self.reactor.pump([0.3, EMPTY_AFTER * 1.0])
         ended = {client.peer for client in self.parts.clients if client.ended.called}
         self.assertEqual(ended, {node(1)})
         self.parts.fake_babeld.routes = (self.route(1, "eth0", 0, metric=65535),)
@@ -422,7 +427,7 @@ class NodeServiceTests(SynchronousTestCase):
         self.parts.clients[0].come_up(NOW)
         self.parts.server.served = {node(1): Served(1, "192.0.2.1", 4000, NOW)}
         self.parts.served_changed()
-        self.reactor.advance(0.3)
+        self.reactor.pump([0.3, EMPTY_AFTER * 1.0])
         self.assertTrue(self.parts.clients[0].ended.called)
 
     def test_new_neighbours_are_asked(self) -> None:
