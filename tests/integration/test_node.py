@@ -211,6 +211,17 @@ class TwoMachines(SynchronousTestCase):
         self.one.reaches(self.two)
 
 
+class HearsayTests(TwoMachines):
+    """A node learns from those that it connects to where it comes from."""
+
+    def test_told_by_the_server(self) -> None:
+        """Without --ip, gateway and registry, the server's word is what is declared, and no one else's."""
+        self.meet()
+        until(lambda: self.two.status()["endpoints"], "the second node is told")
+        self.assertEqual(self.two.status()["endpoints"], "10.99.0.2,1194,udp")
+        self.assertEqual(self.one.status()["endpoints"], "")
+
+
 class LifeTests(TwoMachines):
     """From the start to the end, and what is left."""
 

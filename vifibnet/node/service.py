@@ -36,6 +36,7 @@ from vifibnet.model.endpoints import Endpoint
 from vifibnet.model.status import NeighbourStatus, NodeStatus, RegistryStatus, RouteStatus, ServedStatus
 from vifibnet.node.config import NodeConfig
 from vifibnet.node.external import endpoints_to_declare
+from vifibnet.node.hearsay import Hearsay, Telling
 from vifibnet.node.nudge import Nudge
 from vifibnet.node.parts import Parts
 from vifibnet.node.peers import PeerRefresh
@@ -124,7 +125,10 @@ class NodeService(Service):
             self._drain,
             self._isolated,
         )
-        self._servers = parts.servers(self._tunnels.repair)
+        self._servers = parts.servers(self._served_changed)
+        self._hearsay = Hearsay(
+            reactor, identity.prefix, self._tellings, lambda: self._tunnels.by_tap, self._endpoints_changed
+        )
         self._peers: PeerRefresh | None = None
         self._registry = parts.registry(self._registry_connected, self._endpoints_changed)
         if self._registry is not None:
@@ -161,6 +165,7 @@ class NodeService(Service):
         for tap, server in self._servers.items():
             self._start_child(f"the openvpn server on {tap}", server)
         self._tunnels.startService()
+        self._hearsay.startService()
         if not config.ip:
             self._mapping = Deferred.fromCoroutine(self._map_ports())
             self._mapping.addErrback(lambda failure: failure.trap(CancelledError))
@@ -216,6 +221,8 @@ class NodeService(Service):
         self._pause.cancel()
         self._mapping.cancel()
         self._nudge.stop()
+        if self._hearsay.running:
+            self._hearsay.stopService()
         if self._peers is not None:
             self._peers.stopService()
         await self._bounded(RETRACT, "the start", self._starting)
@@ -256,6 +263,10 @@ class NodeService(Service):
         if self._peers is not None:
             self._peers.isolated()
 
+    def _served_changed(self) -> None:
+        self._tunnels.repair()
+        self._hearsay.served_changed()
+
     def _endpoints_changed(self) -> None:
         if self._peers is not None:
             self._peers.endpoints_changed()
@@ -290,6 +301,14 @@ class NodeService(Service):
         prefixes.pop(self._identity.prefix, None)
         return [self._identity.network.subnet(prefix) for prefix in prefixes]
 
+    def _tellings(self) -> list[Telling]:
+        """Who may be told where it comes from."""
+        return [
+            (tap, peer, served.address)
+            for tap, server in self._servers.items()
+            for peer, served in server.served.items()
+        ]
+
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             served=frozenset(peer for server in self._servers.values() for peer in server.served),
@@ -303,9 +322,9 @@ class NodeService(Service):
 
     def _endpoints(self) -> tuple[Endpoint, ...] | None:
         """Where we can be reached; None while nobody has told us anything about that."""
-        seen = self._registry.seen if self._registry is not None else None
+        seen = (self._registry.seen if self._registry is not None else None, self._hearsay.address)
         mapped = self._mapper.endpoints if self._mapper is not None else ()
-        if not self._config.ip and not mapped and seen is None:
+        if not self._config.ip and not mapped and not any(seen):
             return None
         return endpoints_to_declare(
             given=self._config.ip,

@@ -173,7 +173,12 @@ class Tunnels(Service):
     @property
     def peers(self) -> frozenset[Prefix]:
         """The peers at the other ends of the tunnels that are up."""
-        return frozenset(link.peer for link in self._links.values() if link.client.up)
+        return frozenset(self.by_tap.values())
+
+    @property
+    def by_tap(self) -> dict[str, Prefix]:
+        """The same, each with the tap of its tunnel."""
+        return {link.tap: link.peer for link in self._links.values() if link.client.up}
 
     def status(self) -> tuple[TunnelStatus, ...]:
         """All tunnels for the operator's eyes."""
