@@ -29,7 +29,7 @@ stamp=.venv/.installed
 if [ ! -e "$stamp" ] || [ setup.cfg -nt "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
     # netifaces (needed by txupnp) has no wheel for today's Python: it is compiled with the headers of this one.
     [ -x .venv/bin/python ] || /usr/bin/python3 -m venv .venv
-    .venv/bin/python -m pip install -q --disable-pip-version-check -e '.[test]'
+    .venv/bin/python -m pip install -q --disable-pip-version-check --use-pep517 -e '.[test]'
     .venv/bin/twistd --help >/dev/null
     touch "$stamp"
 fi

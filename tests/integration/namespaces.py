@@ -101,7 +101,7 @@ class ReactorInside:
             return reactor.spawnProcess(*arguments, **how)
 
 
-async def eventually(condition: Callable[[], object], what: str = "", timeout: float = 8.0) -> None:
+async def eventually(condition: Callable[[], object], what: str = "", timeout: float = 20.0) -> None:
     """Wait until the condition holds. Raises AssertionError when it does not in time."""
     for _ in range(int(timeout / 0.01)):
         if condition():

@@ -20,14 +20,21 @@ def main(directory: Path) -> None:
     )
     endpoints = [Endpoint("127.0.0.1", 1195, "udp")]
 
-    def changed() -> None:
+    def connect() -> None:
+        client = OpenVPNClient(
+            reactor, settings, "vifc0", Prefix.parse("0/16"), endpoints, lambda: up(client)
+        )
+        # The server may not listen yet.
+        client.ended.addCallback(lambda _: connect())
+        client.start()
+
+    def up(client: OpenVPNClient) -> None:
         if client.up:
             print("up", flush=True)
 
     server = OpenVPNServer(reactor, random.Random(), settings, "vifs0", 1195, "udp", lambda: None)
-    client = OpenVPNClient(reactor, settings, "vifc0", Prefix.parse("0/16"), endpoints, changed)
     server.startService()
-    client.start()
+    connect()
     reactor.run()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,7 +21,7 @@ from typing import Any, ClassVar
 from cryptography.x509 import load_pem_x509_certificate
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.namespaces import Namespace
+from tests.integration.namespaces import Namespace, command
 from tests.unit.pki.making import authority, identity, request_pem, write_identity
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
@@ -67,18 +69,27 @@ class Machine:
         write_identity(self.directory, me)
         PeerStore.create(self.directory / "peers.db", me.network).close()
         self.process: subprocess.Popen[str] | None = None
+        test.addCleanup(self.give_up)
 
-    def know(self, other: Machine, *endpoints: Endpoint) -> None:
+    def give_up(self) -> None:
+        """End what a test that failed has left."""
+        if self.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.end()
+
+    def know(self, other: Machine, *endpoints: Endpoint, failed: bool = False) -> None:
         """Put a peer into the peer database."""
         store = PeerStore.open(self.directory / "peers.db", self.network)
         store.update([(other.prefix, endpoints)], time.time())
+        if failed:
+            store.failed(other.prefix, 0.0)
         store.close()
 
     def words(self, *options: str, twistd: tuple[str, ...] = ("-n", "--pidfile=")) -> list[str]:
         """The command line of the node, with relative paths."""
         files = "--ca ca.pem --cert cert.crt --key cert.key --state . --log ."
-        command = [TWISTD, *twistd, "vifibnet-node", *files.split(), "--hello", HELLO]
-        return ["ip", "netns", "exec", self.namespace.name, *command, "--connection-count", "2", *options]
+        words = [TWISTD, *twistd, "vifibnet-node", *files.split(), "--hello", HELLO]
+        return ["ip", "netns", "exec", self.namespace.name, *words, "--connection-count", "2", *options]
 
     def popen(self, words: list[str]) -> subprocess.Popen[str]:
         """Start something here; what it says is in ``said``."""
@@ -151,6 +162,7 @@ class Machine:
         found = {words: self.namespace.ip(*words.split()) for words in ("link", "-6 address", "-6 rule")}
         routes = self.namespace.ip("-6", "route", "show", "table", "all")
         found["routes"] = "".join(sorted(line for line in routes.splitlines(True) if " proto ra" not in line))
+        found["nft"] = command("ip", "netns", "exec", self.namespace.name, "nft", "list", "ruleset")
         with self.namespace.entered():
             sysctls = sorted(Path("/proc/sys/net/ipv6/conf").glob("*/forwarding"))
             sysctls += sorted(Path("/proc/sys/net/ipv6/conf").glob("*/accept_ra"))
@@ -169,6 +181,20 @@ class Machine:
         return "".join(f"--- {self.prefix} {path.name}\n{path.read_text()[-2000:]}\n" for path in paths)
 
 
+def until_wired(*machines: Machine) -> None:
+    """Wait until the cables between some machines are what they will be."""
+    links = [machine.namespace for machine in machines]
+    until(lambda: not any("NO-CARRIER" in link.ip("link") for link in links), "the cables")
+    # Each interface but lo has a route for its link-local addresses.
+    until(
+        lambda: all(
+            link.ip("-6", "route").count("fe80::/64") == len(link.ip("-o", "link").splitlines()) - 1
+            for link in links
+        ),
+        "their addresses",
+    )
+
+
 class TwoMachines(SynchronousTestCase):
     """Two machines with a cable between them; nothing is started yet."""
 
@@ -176,9 +202,7 @@ class TwoMachines(SynchronousTestCase):
         """Lay the cable."""
         self.one, self.two = Machine(self, "1/16"), Machine(self, "2/16")
         self.one.namespace.connect(self.two.namespace, 0)
-        links = [self.one.namespace, self.two.namespace]
-        until(lambda: not any("NO-CARRIER" in link.ip("link") for link in links), "the cable")
-        until(lambda: all("fe80" in link.ip("-6", "route") for link in links), "its addresses")
+        until_wired(self.one, self.two)
 
     def meet(self, first: tuple[str, ...] = (), second: tuple[str, ...] = ()) -> None:
         """Start both; the second knows the first."""
@@ -189,6 +213,17 @@ class TwoMachines(SynchronousTestCase):
         self.two.start(*second)
         self.two.reaches(self.one)
         self.one.reaches(self.two)
+
+
+class HearsayTests(TwoMachines):
+    """A node learns from those that it connects to where it comes from."""
+
+    def test_told_by_the_server(self) -> None:
+        """Without --ip, gateway and registry, the server's word is what is declared, and no one else's."""
+        self.meet()
+        until(lambda: self.two.status()["endpoints"], "the second node is told")
+        self.assertEqual(self.two.status()["endpoints"], "10.99.0.2,1194,udp")
+        self.assertEqual(self.one.status()["endpoints"], "")
 
 
 class LifeTests(TwoMachines):
@@ -340,6 +375,54 @@ class WayTests(TwoMachines):
         self.two.reaches(self.one)
 
 
+class RefreshTests(SynchronousTestCase):
+    """Three machines, each with a cable to each."""
+
+    def test_emptied_first(self) -> None:
+        """The worst tunnel is replaced while packets go over it: they find another way before it ends."""
+        one, two, three = (Machine(self, f"{number}/16") for number in (1, 2, 3))
+        one.namespace.connect(two.namespace, 0)
+        two.namespace.connect(three.namespace, 1)
+        one.namespace.connect(three.namespace, 2)
+        until_wired(one, two, three)
+        one.know(three, Endpoint("10.99.2.2", 1194, "udp"))
+        two.know(one, Endpoint("10.99.0.1", 1194, "udp"))
+        two.know(three, Endpoint("10.99.1.2", 1194, "udp"))
+        # Who could take a place makes the refresh drop a tunnel; one that failed is not tried first.
+        nobody = Machine(self, "9/16")
+        two.know(nobody, Endpoint("10.99.0.99", 1194, "udp"), failed=True)
+        before = two.picture()
+        # Slow enough for what happens between two hellos to be seen.
+        slow = ("--hello", "0.5")
+        three.start(*slow)
+        until(lambda: three.namespace.processes("--mode"), "the third node's server")
+        one.start(*slow)
+        one.reaches(three)
+        two.start(*slow, "--tunnel-refresh", "6", "--refresh-rate", "0.5")
+        until(lambda: len(two.tunnels()) == 2, "two tunnels")
+        two.reaches(one)
+        two.reaches(three)
+        until(lambda: "dropping the tunnel" in two.logs(), "the refresh")
+        [dropped] = set(re.findall(r"dropping the tunnel to (\d+/16)", two.logs()))
+
+        def taps() -> list[str]:
+            return [each["tap"] for each in two.status()["tunnels"] if each["peer"] == dropped and each["up"]]
+
+        def heard() -> bool:
+            neighbours = two.status()["neighbours"]
+            return any(each["interface"] in taps() and each["cost"] < 65535 for each in neighbours)
+
+        until(lambda: "vifibnet_drain" in two.picture()["nft"], "the filter")
+        until(lambda: not heard(), "babel is silent")
+        self.assertEqual(len(taps()), 1)
+        until(lambda: not taps(), "its end")
+        two.reaches(one)
+        two.reaches(three)
+        until(lambda: "vifibnet_drain" not in two.picture()["nft"], "the tap is as it was")
+        two.end()
+        self.assertEqual(two.picture(), before)
+
+
 class RegistryCase(SynchronousTestCase):
     """Nodes that know nobody, and a registry."""
 
@@ -377,11 +460,11 @@ class RegistryCase(SynchronousTestCase):
 
     def start_registry(self) -> None:
         """Start it."""
-        command = f"{TWISTD} -n --pidfile= vifibnet-registry {REGISTRY_PORT} --db registry.db --ca ca.crt"
-        command += f" --key ca.key --mailhost 127.0.0.1 --name 10.99.0.1 {self.options}"
+        words = f"{TWISTD} -n --pidfile= vifibnet-registry {REGISTRY_PORT} --db registry.db --ca ca.crt"
+        words += f" --key ca.key --mailhost 127.0.0.1 --name 10.99.0.1 {self.options}"
         with (self.files / "registry.log").open("ab") as log:
             self.registry = subprocess.Popen(
-                ["ip", "netns", "exec", self.machines[0].namespace.name, *command.split()],
+                ["ip", "netns", "exec", self.machines[0].namespace.name, *words.split()],
                 cwd=self.files,
                 stdout=log,
                 stderr=log,

@@ -166,7 +166,7 @@ class TunnelTests(TunnelTestCase):
         await eventually(lambda: reasons == ["stopped"], "the reason")
         self.assertFalse(client.up)
         # openvpn itself takes its time over UDP.
-        await eventually(lambda: not server.served or proto == "udp", "an empty server", timeout=1)
+        await eventually(lambda: not server.served or proto == "udp", "an empty server", timeout=3)
         # The taps are ours: they have neither gone nor changed.
         self.assertIn(f"mtu {MTU}", self.guest.ip("link", "show", "vifc0"))
         await within(1, server.stopService())
@@ -234,9 +234,9 @@ class FailureTests(TunnelTestCase):
         reasons = self.ended(client)
         (pid,) = self.host.processes("openvpn")
         os.kill(pid, signal.SIGKILL)
-        await eventually(lambda: reasons and not server.served, "an end of both", timeout=1)
+        await eventually(lambda: reasons and not server.served, "an end of both", timeout=3)
         self.assertIn("lost (", reasons[0])
-        await eventually(lambda: server.supervisor.restarts == 1, "a restart", timeout=1)
+        await eventually(lambda: server.supervisor.restarts == 1, "a restart", timeout=3)
         await self.listening("tcp-server")
         again = self.client(Endpoint("10.99.0.1", 1194, "tcp-client"))
         await eventually(lambda: again.up, "a tunnel to the new server")
@@ -246,7 +246,7 @@ class FailureTests(TunnelTestCase):
         server, client = await self.tunnel()
         reasons = self.ended(client)
         await within(1, server.stopService())
-        await eventually(lambda: reasons, "a reason", timeout=0.5)
+        await eventually(lambda: reasons, "a reason", timeout=3)
         self.assertIn("lost (", reasons[0])
         self.assertEqual(server.supervisor.state, "stopped")
 
@@ -256,7 +256,7 @@ class FailureTests(TunnelTestCase):
         reasons = self.ended(client)
         await server.kick(GUEST)
         self.assertEqual(server.served, {})
-        await eventually(lambda: reasons, "a reason", timeout=0.5)
+        await eventually(lambda: reasons, "a reason", timeout=3)
 
     async def test_traffic(self) -> None:
         """Bytes are counted at the server's end."""

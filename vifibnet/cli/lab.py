@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def add(name: str, summary: str) -> argparse.ArgumentParser:
-        action = actions.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        action = actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         default = "demo" if name == "demo" else "lab"
         action.add_argument("--name", default=default, help="which lab (%(default)s); several can be up")
         return action
@@ -206,21 +206,36 @@ async def _exec(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> i
 def _on_hosts(does: Callable[..., Awaitable[None]]) -> Action:
     """The subcommand that does one thing to one or two hosts."""
 
-    async def action(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
+    async def action(reactor: Reactor, args: argparse.Namespace, _screen: Screen) -> int:
         check_machine()
-        lab = Lab.open(reactor, args.name)
-        screen.progress(f"{args.action} {' '.join(args.hosts)}")
-        await does(lab, *args.hosts)
+        await does(Lab.open(reactor, args.name), *args.hosts)
         return 0
 
     return action
 
 
 async def _add(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
+    check_machine()
     lab = Lab.open(reactor, args.name)
     screen.progress("enrolling one more host")
-    name = await lab.add()
-    screen.say(f"{name} has joined as {lab.host(name).address}.")
+    return await _joined(lab, await lab.add(), screen)
+
+
+async def _start(reactor: Reactor, args: argparse.Namespace, screen: Screen) -> int:
+    check_machine()
+    lab = Lab.open(reactor, args.name)
+    await lab.start(args.hosts[0])
+    return await _joined(lab, args.hosts[0], screen)
+
+
+async def _joined(lab: Lab, name: str, screen: Screen) -> int:
+    """Wait until a node that was just started has reached the others; say when that was."""
+    screen.progress(f"{name} looks for the others")
+    await lab.all_reached(timeout=30)
+    host = lab.host(name)
+    screen.say(
+        f"{name} ({host.address}) had reached all others {host.seconds_to_all or 0:.2f} s after its start."
+    )
     return 0
 
 
@@ -232,7 +247,7 @@ ACTIONS: dict[str, Action] = {
     "exec": _exec,
     "cut": _on_hosts(Lab.cut),
     "heal": _on_hosts(Lab.heal),
-    "start": _on_hosts(Lab.start),
+    "start": _start,
     "stop": _on_hosts(Lab.stop),
     "kill": _on_hosts(Lab.kill),
     "add": _add,

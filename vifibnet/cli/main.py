@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from importlib import import_module
@@ -70,6 +71,9 @@ def finish(name: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]])
         def interrupt() -> Deferred[int]:
             nonlocal interrupted
             interrupted = not running.called
+            # Whoever presses Ctrl-C again must not disturb the cleaning up.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, lambda *_: None)
             running.cancel()
             return running.addErrback(lambda _: 1)
 

@@ -38,101 +38,37 @@ class Options(TwistdArguments[NodeConfig]):
         """Add them in the manual's order."""
         add = parser.add_argument
         # fmt: off
-        add(
-            "--ip",
-            nargs=3,
-            action="append",
-            default=[],
-            metavar=("ADDRESS", "PORT", "PROTO"),
-            help="advertise this to other nodes instead of what is found out; repeatable",
-        )
-        add(
-            "-i",
-            "--interface",
-            action="append",
-            default=[],
-            help="look for other nodes on the local network behind this interface; repeatable",
-        )
-        add(
-            "--peers-db-refresh",
-            type=_duration,
-            default=3600.0,
-            metavar="SECONDS",
-            help="how often the registry is asked for peers (%(default)g)",
-        )
-        add(
-            "-l",
-            "--log",
-            type=Path,
-            default=Path("/var/log"),
-            metavar="DIR",
-            help="directory of the log files (%(default)s)",
-        )
-        add(
-            "-s",
-            "--state",
-            type=Path,
-            default=Path("/var/lib/vifibnet"),
-            metavar="DIR",
-            help="directory of peers.db and of babeld's state (%(default)s)",
-        )
-        add(
-            "-v",
-            "--verbose",
-            type=integer(0, 5),
-            default=0,
-            metavar="LEVEL",
-            help="0 to 5, also for openvpn and babeld (%(default)s)",
-        )
+        add("--ip", nargs=3, action="append", default=[], metavar=("ADDRESS", "PORT", "PROTO"),
+            help="advertise this to other nodes instead of what is found out; repeatable")
+        add("-i", "--interface", action="append", default=[],
+            help="look for other nodes on the local network behind this interface; repeatable")
+        add("--peers-db-refresh", type=_duration, default=3600.0, metavar="SECONDS",
+            help="how often the registry is asked for peers (%(default)g)")
+        add("-l", "--log", type=Path, default=Path("/var/log"), metavar="DIR",
+            help="directory of the log files (%(default)s)")
+        add("-s", "--state", type=Path, default=Path("/var/lib/vifibnet"), metavar="DIR",
+            help="directory of peers.db and of babeld's state (%(default)s)")
+        add("-v", "--verbose", type=integer(0, 5), default=0, metavar="LEVEL",
+            help="0 to 5, also for openvpn and babeld (%(default)s)")
         add("--server", metavar="ADDRESS", help="address or name of the registry; none: known peers only")
         add("--server-port", type=port_number, metavar="PORT", help="port of the registry")
-        add(
-            "--hello",
-            type=number(0.05, 600, "seconds"),
-            default=15.0,
-            metavar="SECONDS",
-            help="babel's hello interval; a dead link is noticed after three to four of them (%(default)g)",
-        )
+        add("--hello", type=number(0.05, 600, "seconds"), default=15.0, metavar="SECONDS",
+            help="babel's hello interval; a dead link is noticed after three to four of them (%(default)g)")
         add("-w", "--wireless", action="store_true", help="treat all interfaces as wireless ones")
-        add(
-            "--pp",
-            nargs=2,
-            action="append",
-            metavar=("PORT", "PROTO"),
-            help="run an openvpn server on this port, PROTO udp or tcp-server; repeatable (1194 udp)",
-        )
-        add(
-            "--tunnel-refresh",
-            type=_duration,
-            default=300.0,
-            metavar="SECONDS",
-            help="how often the worst tunnels are replaced (%(default)g)",
-        )
+        add("--pp", nargs=2, action="append", metavar=("PORT", "PROTO"),
+            help="run an openvpn server on this port, PROTO udp or tcp-server; repeatable (1194 udp)")
+        add("--tunnel-refresh", type=_duration, default=300.0, metavar="SECONDS",
+            help="how often the worst tunnels are replaced (%(default)g)")
         add("--dh", metavar="FILE", help="accepted as in 2012; openvpn 2.6 needs no such file")
         add("--ca", type=Path, required=True, metavar="FILE", help="the network's certificate authority")
         add("--cert", type=Path, required=True, metavar="FILE", help="this node's certificate")
         add("--key", type=Path, metavar="FILE", help="its key; may stand behind -- as well")
-        add(
-            "--connection-count",
-            type=integer(0, 200),
-            default=20,
-            metavar="NUMBER",
-            help="how many openvpn clients run at most (%(default)s)",
-        )
-        add(
-            "--refresh-rate",
-            type=number(0, 1, "a ratio"),
-            default=0.05,
-            metavar="RATIO",
-            help="which part of the tunnels a refresh replaces, 0 to 1 (%(default)g)",
-        )
-        add(
-            "--mtu",
-            type=integer(1280, 9000),
-            default=1400,
-            metavar="BYTES",
-            help="largest packet inside the tunnels; the same in the whole network (%(default)s)",
-        )
+        add("--connection-count", type=integer(0, 200), default=20, metavar="NUMBER",
+            help="how many openvpn clients run at most (%(default)s)")
+        add("--refresh-rate", type=number(0, 1, "a ratio"), default=0.05, metavar="RATIO",
+            help="which part of the tunnels a refresh replaces, 0 to 1 (%(default)g)")
+        add("--mtu", type=integer(1280, 9000), default=1400, metavar="BYTES",
+            help="largest packet inside the tunnels; the same in the whole network (%(default)s)")
         add("--main-interface", default="lo", metavar="INTERFACE",
             help="where this node's address goes; made as a dummy where it does not exist (%(default)s)")
         # fmt: on

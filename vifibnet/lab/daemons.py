@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twisted.internet.defer import Deferred
 
-from vifibnet.errors import BadInput, CommandFailed, VifibnetError
+from vifibnet.errors import BadInput, VifibnetError
 from vifibnet.lab.children import Reactor, run
 
 
@@ -110,6 +110,3 @@ def readable(reactor: Reactor, descriptor: int) -> Deferred[bool]:
     waiter = _Readable(reactor, descriptor)
     reactor.addReader(waiter)
     return waiter.fired
-
-
-__all__ = ["CommandFailed", "Daemon", "DaemonFailed", "DoesNotEnd", "program", "readable"]

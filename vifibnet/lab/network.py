@@ -84,10 +84,10 @@ class Lab:
         Raises BadInput for settings or a machine that cannot do it, VifibnetError when a part fails.
         """
         check_machine()
-        settings.check()
         lab = cls(reactor, LabState(settings), progress)
         if lab.underlay.existing() or lab.state.is_there():
             raise _exists(settings.name)
+        settings.check()
         try:
             # Of two who come at the same time, one gets the name; only that one may clean up.
             await lab.underlay.claim()
@@ -267,10 +267,12 @@ class Lab:
         *,
         timeout: float = 60.0,
         interval: float = 0.1,
+        note: bool = False,
     ) -> Reach:
         """Ping from all sources to all targets, in a small and a full-size packet, until all have answered.
 
-        Sources and targets are the hosts whose nodes run, unless said otherwise.
+        Sources and targets are the hosts whose nodes run, unless said otherwise. With ``note``, nodes are
+        being watched since they were started, and how long they took is remembered.
         """
         living = [name for name in self.hosts if self.running(name)]
         pairs = self._pairs(living if sources is None else sources, living if targets is None else targets)
@@ -279,7 +281,7 @@ class Lab:
         by_address = {host.address: name for name, host in self.hosts.items()}
         sizes = (probe.SMALL, probe.full_size(self.settings.mtu))
 
-        def note(source: str, address: str, size: int, when: float) -> None:
+        def take(source: str, address: str, size: int, when: float) -> None:
             answered.setdefault((source, by_address[address]), {})[size] = when
             done = sum(len(sizes) == len(found) for found in answered.values())
             self.progress(f"{done} of {len(pairs)} pairs of nodes reach each other")
@@ -292,12 +294,13 @@ class Lab:
                 sizes=sizes,
                 interval=interval,
                 timeout=timeout,
-                on_answer=partial(note, source),
+                on_answer=partial(take, source),
             )
             for source in dict.fromkeys(source for source, _ in pairs)
         )
         times = {pair: max(found.values()) for pair, found in answered.items() if len(found) == len(sizes)}
-        self._note_times(times)
+        if note:
+            self._note_times(pairs, times)
         return Reach(
             {pair: when - began for pair, when in times.items()},
             tuple(pair for pair in pairs if pair not in times),
@@ -308,21 +311,19 @@ class Lab:
         wanted = list(targets)
         return [(source, target) for source in sources for target in wanted if source != target]
 
-    def _note_times(self, times: dict[Pair, float]) -> None:
-        """Remember of each node started since when it had reached all others, the first time that it has."""
+    def _note_times(self, pairs: Sequence[Pair], times: dict[Pair, float]) -> None:
+        """Remember of each node, once after its start, when all others had answered it."""
         for name, host in self.hosts.items():
-            theirs = [when for (source, _), when in times.items() if source == name]
-            if (
-                host.started is not None
-                and host.seconds_to_all is None
-                and len(theirs) == len(self.hosts) - 1
-            ):
-                self.state.change(name, seconds_to_all=max([*theirs, host.started]) - host.started)
+            theirs = [times.get(pair) for pair in pairs if pair[0] == name]
+            answered = [when for when in theirs if when is not None]
+            news = host.started is not None and host.seconds_to_all is None
+            if news and answered and len(answered) == len(theirs):
+                self.state.change(name, seconds_to_all=max(answered) - (host.started or 0))
 
     async def all_reached(self, names: Iterable[str] | None = None, *, timeout: float = 60.0) -> Reach:
         """As ``reach`` among the named hosts (all whose nodes run). Raises NotReached when one is missing."""
         wanted = None if names is None else list(names)
-        reach = await self.reach(wanted, wanted, timeout=timeout)
+        reach = await self.reach(wanted, wanted, timeout=timeout, note=True)
         if reach.missing:
             pairs = ", ".join(f"{source} → {target}" for source, target in reach.missing[:12])
             raise NotReached(seconds=timeout, count=len(reach.missing), pairs=pairs, directory=self.home)
@@ -330,7 +331,7 @@ class Lab:
 
     async def arrive(self, *, timeout: float = 90.0) -> Reach:
         """As ``reach`` among all, right after ``up``; remembers how long it took since then."""
-        reach = await self.reach(timeout=timeout)
+        reach = await self.reach(timeout=timeout, note=True)
         if not reach.missing:
             self.state.seconds = self.reactor.seconds() - self.began
             self.state.save()
@@ -376,7 +377,7 @@ class Lab:
 def check_machine() -> None:
     """Raise BadInput where this machine, or this user, cannot have a lab."""
     if os.geteuid() != 0:
-        raise BadInput("vifibnet lab", "network namespaces need root", "run it as root")
+        raise BadInput("network namespaces", "not yours to make", "run this as root")
     for name, package in PROGRAMS.items():
         if shutil.which(name) is None:
             raise BadInput(name, "this program is missing", f"install the package {package}")

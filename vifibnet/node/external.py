@@ -21,22 +21,24 @@ def endpoints_to_declare(
     *,
     given: Sequence[Endpoint],
     mapped: Sequence[Endpoint],
-    seen: str | None,
+    seen: Sequence[str | None],
     servers: Sequence[tuple[int, str]],
     network: Network,
 ) -> tuple[Endpoint, ...]:
     """What the operator gave; else what gateways map to us; else our servers at the address we come from.
 
-    ``seen`` is the address that the registry saw us from. One inside the VPN says nothing about the
-    underlay, and a loopback one nothing to others: with neither of the three there is nothing to declare.
+    ``seen`` are the addresses that others saw us from, those whom we believe most first. One inside the VPN
+    says nothing about the underlay, and a loopback one nothing to others; a public one is better than one
+    of a local network. With neither of the three there is nothing to declare.
     """
     if given:
         return tuple(given[:MAX_ENDPOINTS])
     if mapped:
         return tuple(mapped[:MAX_ENDPOINTS])
-    address = _outside(seen, network)
-    if address is None:
+    usable = [address for each in seen if (address := _outside(each, network)) is not None]
+    if not usable:
         return ()
+    address = next((each for each in usable if each.is_global), usable[0])
     found = [Endpoint(str(address), port, _DIALLED[proto, address.version]) for port, proto in servers]
     return tuple(found[:MAX_ENDPOINTS])
 

@@ -12,6 +12,7 @@ from vifibnet.model.endpoints import Endpoint
 from vifibnet.node import nudge
 from vifibnet.node.babeld import Babeld, BabeldSettings, Neighbour
 from vifibnet.node.config import NodeConfig
+from vifibnet.node.drain import Drain
 from vifibnet.node.kernel import Kernel
 from vifibnet.node.lock import Lock
 from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer
@@ -51,6 +52,10 @@ class Parts:
     def kernel(self) -> IKernel:
         """The machine's network."""
         return Kernel(self._reactor, self._config.state)
+
+    def drain(self) -> Drain:
+        """What silences babel on a tap."""
+        return Drain(self._reactor, self._config.state)
 
     def babeld(self, on_change: Callable[[], None], before: Callable[[], Awaitable[None]]) -> Babeld:
         """The routing daemon, over all our taps and the operator's interfaces."""

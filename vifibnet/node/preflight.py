@@ -1,4 +1,4 @@
-"""Everything that can be seen to be wrong before anything is started. Nothing is written here."""
+"""What can be seen to be wrong before anything is started. Nothing is written but the lock's file."""
 
 from __future__ import annotations
 

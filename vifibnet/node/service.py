@@ -16,19 +16,12 @@ from twisted.internet.defer import (
     Deferred,
     DeferredList,
     TimeoutError,
+    gatherResults,
     maybeDeferred,
     succeed,
 )
 from twisted.internet.task import deferLater
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogObserver,
-    Logger,
-    LogLevel,
-    LogLevelFilterPredicate,
-    globalLogPublisher,
-    textFileLogObserver,
-)
+from twisted.logger import Logger
 
 from vifibnet.errors import BadInput, CommandFailed
 from vifibnet.model.addresses import Prefix
@@ -36,7 +29,9 @@ from vifibnet.model.endpoints import Endpoint
 from vifibnet.model.status import NeighbourStatus, NodeStatus, RegistryStatus, RouteStatus, ServedStatus
 from vifibnet.node.config import NodeConfig
 from vifibnet.node.external import endpoints_to_declare
+from vifibnet.node.hearsay import Hearsay, Telling
 from vifibnet.node.nudge import Nudge
+from vifibnet.node.ownlog import OwnLog
 from vifibnet.node.parts import Parts
 from vifibnet.node.peers import PeerRefresh
 from vifibnet.node.status import StatusServer
@@ -49,9 +44,6 @@ from vifibnet.wire.endpoints import format_endpoints
 
 if TYPE_CHECKING:
     from vifibnet.node.portmap.mapper import PortMapper
-
-DEBUG_FROM = 3
-"""The ``--verbose`` from which our own log has debug messages, and those of the libraries."""
 
 MAP_AFTER = 2.0
 """Seconds from the first tunnels to the search for a gateway."""
@@ -76,7 +68,7 @@ class NodeService(Service):
         self._parts = parts or Parts(reactor, rng, config, identity)
         self._lan: frozenset[Prefix] = frozenset()
         self._mapper: PortMapper | None = None
-        self._observer: ILogObserver | None = None
+        self._own_log = OwnLog(config.log, config.verbose)
         self._pause: Deferred[Any] = succeed(None)
         self._mapping: Deferred[Any] = succeed(None)
 
@@ -84,7 +76,7 @@ class NodeService(Service):
 
     def startService(self) -> None:
         """Take the lock and begin. Raises BadInput when there is another node, or no peer database."""
-        self._open_log()
+        self._own_log.open()
         try:
             self._lock = self._parts.lock()
             try:
@@ -95,7 +87,7 @@ class NodeService(Service):
                 raise
         except BadInput as error:
             self.log.critical("{problem}", problem=str(error))
-            self._close_log()
+            self._own_log.close()
             raise
         super().startService()
         self._started = self._reactor.seconds()
@@ -109,6 +101,7 @@ class NodeService(Service):
             self._reactor, self._rng, self._config, self._identity, self._parts
         )  # fmt: skip
         self._kernel = parts.kernel()
+        self._drain = parts.drain()
         self._babeld = parts.babeld(self._babel_changed, self._kernel.flush_routes)
         self._nudge = Nudge(
             reactor, config.hello, lambda: self._babeld.neighbours, self._subnets, parts.send_to
@@ -121,9 +114,13 @@ class NodeService(Service):
             self._store,
             parts.connect,
             self._surroundings,
+            self._drain,
             self._isolated,
         )
-        self._servers = parts.servers(self._tunnels.repair, self._trust.files.welcome)
+        self._servers = parts.servers(self._served_changed, self._trust.files.welcome)
+        self._hearsay = Hearsay(
+            reactor, identity.prefix, self._tellings, lambda: self._tunnels.by_tap, self._endpoints_changed
+        )
         self._peers: PeerRefresh | None = None
         self._renewal = parts.renewal(self._renewed, self._certificate_holders)
         self._registry = parts.registry(
@@ -173,6 +170,7 @@ class NodeService(Service):
         for tap, server in self._servers.items():
             self._start_child(f"the openvpn server on {tap}", server)
         self._tunnels.startService()
+        self._hearsay.startService()
         if not config.ip:
             self._mapping = Deferred.fromCoroutine(self._map_ports())
             self._mapping.addErrback(lambda failure: failure.trap(CancelledError))
@@ -192,6 +190,7 @@ class NodeService(Service):
         while self.running:
             try:
                 await self._kernel.clean()
+                await self._drain.clean()
                 taps = (*client_taps(config.connection_count), *server_taps(len(config.pp)))
                 await self._kernel.add_taps(taps, config.mtu)
                 await self._kernel.add_subnet(
@@ -229,6 +228,8 @@ class NodeService(Service):
         self._nudge.stop()
         self._renewal.stopService()
         self._trust.stopService()
+        if self._hearsay.running:
+            self._hearsay.stopService()
         if self._peers is not None:
             self._peers.stopService()
         await self._bounded(RETRACT, "the start", self._starting)
@@ -240,12 +241,13 @@ class NodeService(Service):
         if self._mapper is not None:
             ends.append(Deferred.fromCoroutine(self._mapper.close()))
         await self._bounded(END, "a tunnel or a port mapping", DeferredList(ends, consumeErrors=True))
-        await self._bounded(RESTORE, "the machine's network", Deferred.fromCoroutine(self._kernel.restore()))
+        restores = [Deferred.fromCoroutine(part()) for part in (self._kernel.restore, self._drain.clean)]
+        await self._bounded(RESTORE, "the machine's network", gatherResults(restores, consumeErrors=True))
         self._trust.files.close()
         self._store.close()
         self._lock.release()
         self.log.info("node {prefix} has stopped", prefix=str(self._identity.prefix))
-        self._close_log()
+        self._own_log.close()
 
     async def _bounded(self, seconds: float, what: str, done: Deferred[Any]) -> None:
         """Wait for it, but not too long; what fails or hangs does not keep the rest from stopping."""
@@ -280,12 +282,15 @@ class NodeService(Service):
         for server in self._servers.values():
             done = Deferred.fromCoroutine(server.dismiss())
             done.addErrback(lambda failure: self.log.failure("a peer cannot be disconnected", failure))
-        self._tunnels.reconnect(doubtful)
-        self._tunnels.decide()
+        self._tunnels.cut(doubtful | self._trust.files.nodes())
 
     def _isolated(self) -> None:
         if self._peers is not None:
             self._peers.isolated()
+
+    def _served_changed(self) -> None:
+        self._tunnels.repair()
+        self._hearsay.served_changed()
 
     def _endpoints_changed(self) -> None:
         if self._peers is not None:
@@ -321,20 +326,32 @@ class NodeService(Service):
         prefixes.pop(self._identity.prefix, None)
         return [self._identity.network.subnet(prefix) for prefix in prefixes]
 
+    def _tellings(self) -> list[Telling]:
+        """Who may be told where it comes from."""
+        return [
+            (tap, peer, served.address)
+            for tap, server in self._servers.items()
+            for peer, served in server.served.items()
+        ]
+
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             served=frozenset(peer for server in self._servers.values() for peer in server.served),
             lan=self._lan,
-            routes=Counter(route.interface for route in self._babeld.routes if route.installed),
+            routes=Counter(
+                route.interface
+                for route in self._babeld.routes
+                if route.installed and route.metric < INFINITY
+            ),
             revoked=self._trust.files.nodes(),
             outcast=self._trust.outcast,
         )
 
     def _endpoints(self) -> tuple[Endpoint, ...] | None:
         """Where we can be reached; None while nobody has told us anything about that."""
-        seen = self._registry.seen if self._registry is not None else None
+        seen = (self._registry.seen if self._registry is not None else None, self._hearsay.address)
         mapped = self._mapper.endpoints if self._mapper is not None else ()
-        if not self._config.ip and not mapped and seen is None:
+        if not self._config.ip and not mapped and not any(seen):
             return None
         return endpoints_to_declare(
             given=self._config.ip,
@@ -371,23 +388,3 @@ class NodeService(Service):
             registry=None if registry is None else RegistryStatus(registry.connected, registry.seen),
             peers_known=len(self._store),
         )
-
-    # -- the log ----------------------------------------------------------------------------------------
-
-    def _open_log(self) -> None:
-        """Also write to ``LOG/vifibnet-node.log``, whatever twistd itself logs to."""
-        self._log_file = (self._config.log / "vifibnet-node.log").open("a", encoding="utf-8", buffering=1)
-        verbose = self._config.verbose >= DEBUG_FROM
-        # What the libraries tell of their sockets and factories is worth nothing to an operator.
-        predicate = LogLevelFilterPredicate(LogLevel.info if verbose else LogLevel.warn)
-        predicate.setLogLevelForNamespace("vifibnet", LogLevel.debug if verbose else LogLevel.info)
-        self._observer = FilteringLogObserver(
-            textFileLogObserver(self._log_file, timeFormat="%Y-%m-%dT%H:%M:%S.%f%z"), [predicate]
-        )
-        globalLogPublisher.addObserver(self._observer)
-
-    def _close_log(self) -> None:
-        if self._observer is not None:
-            globalLogPublisher.removeObserver(self._observer)
-            self._observer = None
-            self._log_file.close()

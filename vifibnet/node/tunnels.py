@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
+from vifibnet.errors import CommandFailed
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
 from vifibnet.model.status import TunnelStatus
@@ -29,12 +31,16 @@ from vifibnet.model.tunnels import (
     plan,
 )
 from vifibnet.node.config import NodeConfig
+from vifibnet.node.drain import Quiet
 from vifibnet.node.taps import client_taps
 from vifibnet.store.peers import KnownPeer, PeerStore
 from vifibnet.wire.endpoints import format_endpoints
 
 STALE = 24 * 3600.0
 """Seconds after which a peer that the registry did not name again is tried after the others."""
+
+EMPTY_AFTER = 5
+"""Hello intervals after which both ends have moved their routes off a tap on which babel is silent."""
 
 ISOLATED_RETRY = 20.0
 """How long a peer is left alone at most, in the mean, while we reach nobody: our end may be broken."""
@@ -76,13 +82,22 @@ class Surroundings:
 
 @dataclass
 class _Link:
-    """One client from its start until its process has ended; ``up_at`` is when it came up."""
+    """One client from its start until its process has ended; ``up_at`` is when it came up.
+
+    ``stopping`` from the decision to drop it; ``silenced`` when babel was silenced on the tap for that.
+    """
 
     tap: str
     peer: Prefix
     client: Client
     up_at: float | None = None
     stopping: bool = False
+    silenced: bool = False
+    emptying: Deferred[None] = field(default_factory=lambda: succeed(None))
+
+    @property
+    def remote(self) -> str | None:
+        return None if self.client.remote is None else format_endpoints([self.client.remote])
 
 
 class Tunnels(Service):
@@ -99,6 +114,7 @@ class Tunnels(Service):
         store: PeerStore,
         connect: Connect,
         observe: Callable[[], Surroundings],
+        drain: Quiet,
         on_isolated: Callable[[], None] = lambda: None,
     ) -> None:
         """``on_isolated`` is called by every decision that finds us without any peer."""
@@ -109,6 +125,7 @@ class Tunnels(Service):
         self._store = store
         self._connect = connect
         self._observe = observe
+        self._drain = drain
         self._on_isolated = on_isolated
         self._taps = client_taps(config.connection_count)
         self._links: dict[str, _Link] = {}
@@ -147,25 +164,23 @@ class Tunnels(Service):
         self._known = None
         self.decide()
 
-    def reconnect(self, peers: frozenset[Prefix]) -> None:
-        """End the tunnels to these peers, who may be somebody else; they are opened again if they are not."""
+    def cut(self, peers: frozenset[Prefix]) -> None:
+        """End the tunnels to these peers at once; those who may still be peers are connected to anew."""
         for link in list(self._links.values()):
-            if link.peer in peers and not link.stopping:
-                self.log.info("the tunnel to {peer} is opened anew", peer=str(link.peer))
+            if link.peer in peers:
+                self.log.info("the tunnel to {peer} is cut", peer=str(link.peer))
                 self._stop(link)
+        self.decide()
 
     def holders(self) -> list[Callable[[], None]]:
         """For each tunnel a call that ends it, if it still stands, so that it is opened anew."""
 
-        def holder(link: _Link) -> Callable[[], None]:
-            def end() -> None:
-                if self._links.get(link.tap) is link and not link.stopping:
-                    self.log.info("the tunnel to {peer} is opened anew", peer=str(link.peer))
-                    self._stop(link)
+        def end(link: _Link) -> None:
+            if self._links.get(link.tap) is link and not link.stopping:
+                self.log.info("the tunnel to {peer} is opened anew", peer=str(link.peer))
+                self._end(link)
 
-            return end
-
-        return [holder(link) for link in self._links.values()]
+        return [partial(end, link) for link in self._links.values()]
 
     def repair(self) -> None:
         """Decide again soon: something has changed. Several changes at once make one decision."""
@@ -177,7 +192,12 @@ class Tunnels(Service):
     @property
     def peers(self) -> frozenset[Prefix]:
         """The peers at the other ends of the tunnels that are up."""
-        return frozenset(link.peer for link in self._links.values() if link.client.up)
+        return frozenset(self.by_tap.values())
+
+    @property
+    def by_tap(self) -> dict[str, Prefix]:
+        """The same, each with the tap of its tunnel."""
+        return {link.tap: link.peer for link in self._links.values() if link.client.up}
 
     def status(self) -> tuple[TunnelStatus, ...]:
         """All tunnels for the operator's eyes."""
@@ -185,9 +205,7 @@ class Tunnels(Service):
             TunnelStatus(
                 tap=tunnel.tap,
                 peer=str(tunnel.peer),
-                remote=format_endpoints([remote])
-                if (remote := self._links[tunnel.tap].client.remote)
-                else None,
+                remote=self._links[tunnel.tap].remote,
                 up=tunnel.up,
                 since=tunnel.since,
                 routes=tunnel.routes,
@@ -295,10 +313,32 @@ class Tunnels(Service):
         self.log.info("dropping the tunnel to {peer}: {reason}", peer=str(action.peer), reason=action.reason)
         if action.rest:
             self._resting[action.peer] = self._reactor.seconds() + self._config.tunnel_refresh
-        self._stop(link)
+        self._end(link)
+
+    def _end(self, link: _Link) -> None:
+        link.stopping = True
+        if link.client.up and link.peer not in self._observe().revoked:
+            Deferred.fromCoroutine(self._empty_and_stop(link))
+        else:
+            self._stop(link)
+
+    async def _empty_and_stop(self, link: _Link) -> None:
+        """Let both ends move their routes before the tunnel ends, so that no packet is lost."""
+        try:
+            await self._drain.silence(link.tap)
+            link.silenced = True
+            link.emptying = deferLater(self._reactor, EMPTY_AFTER * self._config.hello)
+            await link.emptying
+        except CommandFailed as error:
+            self.log.info("{tap} is closed with its routes: {error}", tap=link.tap, error=str(error))
+        except CancelledError:
+            return
+        if self.running:
+            self._stop(link)
 
     def _stop(self, link: _Link) -> Deferred[None]:
         link.stopping = True
+        link.emptying.cancel()
         stopped = Deferred.fromCoroutine(link.client.stop())
         return stopped.addErrback(
             lambda failure: self.log.failure("{tap} cannot be stopped", failure, tap=link.tap)
@@ -314,10 +354,25 @@ class Tunnels(Service):
 
     def _ended(self, reason: str, link: _Link) -> None:
         """Its process is gone: the tap is free, and unless we wanted that the peer has failed."""
-        del self._links[link.tap]
+        link.emptying.cancel()
         if not link.stopping:
             self._died += link.up_at is not None
             self._record_failure(link, reason)
+        if link.silenced:
+            Deferred.fromCoroutine(self._release(link))
+        else:
+            self._forget(link)
+
+    async def _release(self, link: _Link) -> None:
+        """The tap is free when babel can be heard on it again."""
+        try:
+            await self._drain.release(link.tap)
+        except CommandFailed as error:
+            self.log.warn("{tap} stays silent: {error}", tap=link.tap, error=str(error))
+        self._forget(link)
+
+    def _forget(self, link: _Link) -> None:
+        del self._links[link.tap]
         self.repair()
 
     def _record_failure(self, link: _Link, reason: str) -> None:
@@ -334,10 +389,6 @@ class Tunnels(Service):
         self._store.failed(link.peer, next_try(failures, now, self._rng, longest))
         self._known = None
         say = self.log.info if link.up_at is not None or failures == 1 else self.log.debug
-        say(
-            "the tunnel to {peer} over {tap} {what}: {reason}",
-            peer=str(link.peer),
-            tap=link.tap,
-            what="ended" if link.up_at is not None else "did not come up",
-            reason=reason,
-        )
+        words = "the tunnel to {peer} over {tap} {what}: {reason}"
+        what = "ended" if link.up_at is not None else "did not come up"
+        say(words, peer=str(link.peer), tap=link.tap, what=what, reason=reason)

@@ -21,6 +21,7 @@ from vifibnet.registry.addresses import addresses
 from vifibnet.registry.administration import Administration
 from vifibnet.registry.adminsocket import AdminSocket
 from vifibnet.registry.core import Registry
+from vifibnet.registry.expiry import AuthorityWatch
 from vifibnet.registry.listen import open_sockets
 from vifibnet.registry.mail import Invitation, SMTPMailer
 from vifibnet.registry.port import RegistryPort
@@ -107,6 +108,7 @@ class RegistryService(MultiService):
             self._ports.append(self._reactor.adoptStreamPort(opened.fileno(), opened.family, factory))
             # The reactor has a duplicate.
             opened.close()
+        AuthorityWatch(clock, authority.certificate.not_valid_after_utc).setServiceParent(self)
         MultiService.startService(self)
         for description in config.plain_http:
             endpoint_service(description, site, reactor=self._reactor).setServiceParent(self)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from vifibnet.errors import RegistryUnreachable, UnknownNode
+from vifibnet.errors import CommandFailed, RegistryUnreachable, UnknownNode
 from vifibnet.interfaces import IRegistry
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.model.endpoints import Endpoint
@@ -140,3 +140,25 @@ class FakeRegistry:
     def reconnect(self) -> None:
         """Remember it."""
         self.calls.append("reconnect")
+
+
+class FakeDrain:
+    """Notes which taps are silent; ``broken`` as where there is no nft."""
+
+    def __init__(self) -> None:
+        self.silent: set[str] = set()
+        self.broken = False
+
+    async def clean(self) -> None:
+        """None is."""
+        self.silent.clear()
+
+    async def silence(self, tap: str) -> None:
+        """One more."""
+        if self.broken:
+            raise CommandFailed(command="nft", status=1, output="no")
+        self.silent.add(tap)
+
+    async def release(self, tap: str) -> None:
+        """One less."""
+        self.silent.remove(tap)

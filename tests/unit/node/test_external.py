@@ -13,10 +13,15 @@ MAPPED = (Endpoint("192.0.2.2", 2, "udp"),)
 
 
 def declared(
-    given: tuple[Endpoint, ...] = (), mapped: tuple[Endpoint, ...] = (), seen: str | None = None
+    given: tuple[Endpoint, ...] = (),
+    mapped: tuple[Endpoint, ...] = (),
+    seen: str | None = None,
+    told: str | None = None,
 ) -> list[str]:
     """What is declared, in short."""
-    found = endpoints_to_declare(given=given, mapped=mapped, seen=seen, servers=SERVERS, network=NETWORK)
+    found = endpoints_to_declare(
+        given=given, mapped=mapped, seen=(seen, told), servers=SERVERS, network=NETWORK
+    )
     return [f"{e.address} {e.port} {e.proto}" for e in found]
 
 
@@ -41,3 +46,9 @@ class EndpointTests(SynchronousTestCase):
         """An address inside the VPN, of this machine alone or of one link is no way to reach us."""
         for seen in ("2001:db8:42:5::1", "127.0.0.1", "::1", "fe80::1", "::", "nonsense", "ff02::1"):
             self.assertEqual(declared(seen=seen), [], seen)
+
+    def test_several(self) -> None:
+        """The first that is of use, but a public one before all others."""
+        self.assertEqual(declared(seen="192.0.2.3", told="192.0.2.4")[0], "192.0.2.3 1194 udp")
+        self.assertEqual(declared(seen="2001:db8:42:5::1", told="192.0.2.4")[0], "192.0.2.4 1194 udp")
+        self.assertEqual(declared(seen="192.168.1.7", told="9.9.9.9")[0], "9.9.9.9 1194 udp")

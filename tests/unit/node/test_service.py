@@ -17,7 +17,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tests.unit.node.fakes import NETWORK, NOW, FakeClient, FakeRegistry, config, endpoint, node
+from tests.unit.node.fakes import NETWORK, NOW, FakeClient, FakeDrain, FakeRegistry, config, endpoint, node
 from tests.unit.pki.making import authority, identity, pem
 from vifibnet.errors import BadInput, CommandFailed
 from vifibnet.interfaces import IKernel, IPortMapper
@@ -28,6 +28,7 @@ from vifibnet.node.renewal import Renewal
 from vifibnet.node.revocations import RevocationFiles
 from vifibnet.node.service import MAP_AFTER, NodeService
 from vifibnet.node.trust import FIRST_WAIT, Trust
+from vifibnet.node.tunnels import EMPTY_AFTER
 from vifibnet.pki.authority import new_serial
 from vifibnet.pki.requests import check_request
 from vifibnet.pki.revocation import sign_revocations
@@ -188,6 +189,10 @@ class Parts:
     def kernel(self) -> FakeKernel:
         """The machine."""
         return self.fake_kernel
+
+    def drain(self) -> FakeDrain:
+        """What silences babel."""
+        return FakeDrain()
 
     def babeld(self, on_change: Callable[[], None], before: Callable[[], Awaitable[None]]) -> Part:
         """The routing daemon."""
@@ -451,7 +456,7 @@ class NodeServiceTests(SynchronousTestCase):
             self.route(2, "vifc1", 0),
         )
         self.parts.routes_changed()
-        self.reactor.advance(0.3)
+        self.reactor.pump([0.3, EMPTY_AFTER * 1.0])
         ended = {client.peer for client in self.parts.clients if client.ended.called}
         self.assertEqual(ended, {node(1)})
         self.parts.fake_babeld.routes = (self.route(1, "eth0", 0, metric=65535),)
@@ -467,7 +472,7 @@ class NodeServiceTests(SynchronousTestCase):
         self.parts.clients[0].come_up(NOW)
         self.parts.server.served = {node(1): Served(1, "192.0.2.1", 4000, NOW)}
         self.parts.served_changed()
-        self.reactor.advance(0.3)
+        self.reactor.pump([0.3, EMPTY_AFTER * 1.0])
         self.assertTrue(self.parts.clients[0].ended.called)
 
     def revoke(self, number: int, *revoked: Revoked) -> None:

@@ -8,10 +8,10 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.unit.node.fakes import NETWORK, FakeClient, clock, config, endpoint, node
+from tests.unit.node.fakes import NETWORK, FakeClient, FakeDrain, clock, config, endpoint, node
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node.tunnels import ISOLATED_RETRY, STALE, Surroundings, Tunnels
+from vifibnet.node.tunnels import EMPTY_AFTER, ISOLATED_RETRY, STALE, Surroundings, Tunnels
 from vifibnet.store.peers import PeerStore
 
 OWN = node(5)
@@ -29,6 +29,7 @@ class TunnelsTests(SynchronousTestCase):
         self.addCleanup(self.store.close)
         self.clients: list[FakeClient] = []
         self.around = Surroundings()
+        self.drain = FakeDrain()
         self.isolated = 0
         self.broken = False
         self.tunnels = self.make(connection_count=2, refresh_rate=0.5)
@@ -43,6 +44,7 @@ class TunnelsTests(SynchronousTestCase):
             self.store,
             self.connect,
             lambda: self.around,
+            self.drain,
             self.alone,
         )
 
@@ -230,7 +232,7 @@ class TunnelsTests(SynchronousTestCase):
             client.come_up(self.clock.seconds())
         self.around = Surroundings(served=frozenset([node(1), node(9)]))
         self.tunnels.repair()
-        self.pass_time(0.5)
+        self.pass_time(7)
         self.assertEqual([client.peer for client in self.running()], [node(9)])
         known = self.store.get(node(1))
         assert known is not None
@@ -243,7 +245,7 @@ class TunnelsTests(SynchronousTestCase):
         self.clients[0].come_up(self.clock.seconds())
         self.around = Surroundings(lan=frozenset([node(1)]))
         self.tunnels.repair()
-        self.pass_time(0.5)
+        self.pass_time(7)
         self.assertEqual(self.running(), [])
         self.around = Surroundings()
         self.tunnels.repair()
@@ -260,7 +262,7 @@ class TunnelsTests(SynchronousTestCase):
         self.around = Surroundings(routes={best.tap: 3})
         self.pass_time(REFRESH - 1, 1.0)
         self.assertFalse(worst.ended.called)
-        self.pass_time(2)
+        self.pass_time(8)
         self.assertTrue(worst.ended.called)
         peers = {client.peer for client in self.running()}
         self.assertEqual(len(peers), 2)
@@ -268,6 +270,50 @@ class TunnelsTests(SynchronousTestCase):
         known = self.store.get(worst.peer)
         assert known is not None
         self.assertEqual(known.failures, 0)
+
+    def drop_one(self) -> FakeClient:
+        """Have a tunnel that is up dropped, in favour of the LAN."""
+        self.know(1)
+        self.start()
+        [client] = self.running()
+        client.come_up(self.clock.seconds())
+        self.around = Surroundings(lan=frozenset([node(1)]))
+        self.tunnels.decide()
+        return client
+
+    def test_emptied_before_it_ends(self) -> None:
+        """Babel is silent on the tap until both ends have moved their routes; then the tap is as it was."""
+        client = self.drop_one()
+        self.assertEqual(self.drain.silent, {"vifc0"})
+        self.clock.advance(EMPTY_AFTER * HELLO - 0.1)
+        self.assertFalse(client.ended.called)
+        self.assertEqual(self.tunnels.status()[0].up, True)
+        self.clock.advance(0.2)
+        self.assertTrue(client.ended.called)
+        self.assertEqual(self.drain.silent, set())
+        self.assertEqual(self.tunnels.status(), ())
+
+    def test_cannot_be_emptied(self) -> None:
+        """Then it ends with its routes."""
+        self.drain.broken = True
+        self.assertTrue(self.drop_one().ended.called)
+        self.assertEqual(self.tunnels.status(), ())
+
+    def test_ends_while_it_is_emptied(self) -> None:
+        """Then there is nothing to wait for, and that is no failure of the peer."""
+        self.drop_one().end("ping-exit")
+        self.assertEqual(self.drain.silent, set())
+        self.pass_time(10)
+        known = self.store.get(node(1))
+        assert known is not None
+        self.assertEqual((known.failures, self.tunnels.status()), (0, ()))
+
+    def test_stop_while_it_is_emptied(self) -> None:
+        """A stop waits for nobody's routes."""
+        client = self.drop_one()
+        self.successResultOf(self.tunnels.stopService())
+        self.assertTrue(client.ended.called)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_what_died_counts_for_the_refresh(self) -> None:
         """When a tunnel ended by itself since the last refresh, no other is dropped for the ratio."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import cast
 from xml.parsers import expat
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
@@ -179,6 +179,14 @@ class Answer:
         return succeed(self._body)
 
 
+def _too_slow(result: Answer | Failure, timeout: float) -> Answer:
+    """Turn the cancellation that a timeout is into words for the log."""
+    if isinstance(result, Failure):
+        result.trap(CancelledError)
+        raise TimeoutError(f"no answer within {timeout:g} s")
+    return result
+
+
 class Fetcher:
     """The HTTP client that the runner's commands use: one host, no redirects, bounded in size and time."""
 
@@ -209,7 +217,7 @@ class Fetcher:
         self, method: str, url: str, data: bytes | None, headers: Mapping[str, str]
     ) -> Deferred[Answer]:
         exchange = Deferred.fromCoroutine(self._exchange(method, url, data, headers))
-        return exchange.addTimeout(self._timeout, self._reactor)
+        return exchange.addTimeout(self._timeout, self._reactor, _too_slow)
 
     async def _exchange(
         self, method: str, url: str, data: bytes | None, headers: Mapping[str, str]

@@ -26,6 +26,7 @@ from vifibnet.node.portmap.gateway import (
     PortTaken,
     Transport,
 )
+from vifibnet.wire.endpoints import format_endpoints
 
 LEASE = 600
 """Seconds that a mapping outlives us when we cannot remove it."""
@@ -231,7 +232,9 @@ class PortMapper:
         mapping.problem = ""
         endpoint = Endpoint(str(address), granted.external, mapping.proto)
         if endpoint != mapping.endpoint:
-            log.info("port {port} is {endpoint} outside", port=mapping.port, endpoint=endpoint)
+            log.info(
+                "port {port} is {endpoint} outside", port=mapping.port, endpoint=format_endpoints([endpoint])
+            )
         mapping.endpoint = endpoint
 
     async def _add(self, gateway: IGateway, mapping: _Mapping) -> Granted:

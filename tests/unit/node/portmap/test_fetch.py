@@ -158,7 +158,7 @@ class FetcherTests(TestCase):
         """A server that says nothing, or too little, costs the timeout and no more."""
         for words in (b"", b"HTTP/1.1 200 OK\r\nA: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<a/"):
             url = self.say(words)
-            with self.assertRaises(TimeoutError):
+            with self.assertRaisesRegex(TimeoutError, "no answer within 0.1 s"):
                 await self.fetcher(0.1).get(url)
             await self.lost
 

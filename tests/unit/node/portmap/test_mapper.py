@@ -1,34 +1,24 @@
 """Keeping ports mapped: what happens when, on a clock of the test's own."""
 
-import random
 from ipaddress import IPv4Address
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zope.interface import provider
+from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.unit.node.portmap.case import ME, SOMEBODY, TCP, UDP, MapperTest
 from tests.unit.node.portmap.contract import GatewayContract
 from tests.unit.node.portmap.fakes import FakeGateway, FakeRouter
 from vifibnet.interfaces import IPortMapper
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node.portmap.gateway import GatewayTrouble, Granted, IGateway, MappingRefused, PortTaken
+from vifibnet.node.portmap.gateway import Granted, IGateway, MappingRefused, PortTaken
 from vifibnet.node.portmap.mapper import (
-    CLOSE_TIMEOUT,
     LEASE,
     PORT_TRIES,
     RETRY,
     RETRY_MAX,
-    PortMapper,
     reachable,
 )
-
-UDP = Endpoint("44.128.0.2", 1194, "udp")
-TCP = Endpoint("44.128.0.2", 1194, "tcp-client")
-ME, SOMEBODY = ("192.168.77.2", 1194), ("192.168.77.9", 1194)
 
 
 class ContractTests(TestCase, GatewayContract):
@@ -39,54 +29,7 @@ class ContractTests(TestCase, GatewayContract):
         self.gateway = FakeGateway(FakeRouter())
 
 
-class _MapperTest(SynchronousTestCase):
-    """Tests with a mapper, a router and a clock."""
-
-    def setUp(self) -> None:
-        """Make them."""
-        self.clock = Clock()
-        self.router = FakeRouter()
-        self.gateway: FakeGateway | None = FakeGateway(self.router)
-        self.searches: list[float] = []
-        self.changes: list[Endpoint | None] = []
-        self.mapper = PortMapper(self.clock, random.Random(1), self.find, on_change=self.changes.append)
-        self.said: list[str] = []
-
-        @provider(ILogObserver)
-        def hear(event: LogEvent) -> None:
-            if event["log_level"] != LogLevel.debug:
-                self.said.append(formatEvent(event))
-
-        globalLogPublisher.addObserver(hear)
-        self.addCleanup(globalLogPublisher.removeObserver, hear)
-
-    async def find(self) -> IGateway | None:
-        """Find ``self.gateway``."""
-        self.searches.append(self.clock.seconds())
-        return self.gateway
-
-    def map(self, port: int = 1194, proto: str = "udp") -> Deferred[Endpoint | None]:
-        """Begin to map."""
-        return Deferred.fromCoroutine(self.mapper.map(port, proto))
-
-    def close(self) -> Deferred[None]:
-        """Begin to close."""
-        return Deferred.fromCoroutine(self.mapper.close())
-
-    def mapped(self, port: int = 1194, proto: str = "udp") -> Endpoint | None:
-        """Map, which must not take any time."""
-        return self.successResultOf(self.map(port, proto))
-
-    def advance(self, seconds: float) -> None:
-        """Let time go by."""
-        self.clock.pump([1] * int(seconds))
-
-    def trouble(self) -> None:
-        """What a gateway that is gone does."""
-        raise GatewayTrouble(where="fake", problem="gone")
-
-
-class MapTests(_MapperTest):
+class MapTests(MapperTest):
     """Mapping."""
 
     def test_interface(self) -> None:
@@ -152,7 +95,7 @@ class MapTests(_MapperTest):
         self.assertEqual(self.gateway.calls, calls)
 
 
-class ReachableTests(_MapperTest):
+class ReachableTests(MapperTest):
     """Addresses that nobody outside reaches."""
 
     def test_addresses(self) -> None:
@@ -183,7 +126,7 @@ class ReachableTests(_MapperTest):
         self.assertCountEqual(self.changes, [UDP, TCP])
 
 
-class RenewalTests(_MapperTest):
+class RenewalTests(MapperTest):
     """Time going by."""
 
     def test_renewed(self) -> None:
@@ -200,7 +143,7 @@ class RenewalTests(_MapperTest):
         self.assertGreaterEqual(min(gaps), LEASE / 3 * 0.8)
         self.assertGreater(len({round(gap) for gap in gaps}), 3)
         self.assertEqual(self.changes, [])
-        self.assertEqual(len([line for line in self.said if "outside" in line]), 1)
+        self.assertEqual(self.said, ["found the gateway fake", "port 1194 is 44.128.0.2,1194,udp outside"])
 
     def test_shorter_lease(self) -> None:
         """A gateway that grants less than asked is asked more often."""
@@ -300,7 +243,7 @@ class RenewalTests(_MapperTest):
         self.assertGreater(len(self.router.leases), 0)
 
 
-class NoGatewayTests(_MapperTest):
+class NoGatewayTests(MapperTest):
     """Nobody answers."""
 
     def setUp(self) -> None:
@@ -345,100 +288,3 @@ class NoGatewayTests(_MapperTest):
         self.patch(self.mapper, "_find", self.find)
         self.advance(LEASE)
         self.assertEqual(self.changes, [UDP])
-
-
-class CloseTests(_MapperTest):
-    """Going."""
-
-    def test_removed(self) -> None:
-        """The mappings are gone, nothing is left to do, and nothing is mapped any more."""
-        self.mapped()
-        self.mapped(1194, "tcp-server")
-        self.router.table["udp", 1195] = SOMEBODY
-        self.successResultOf(self.close())
-        self.assertEqual(self.router.table, {("udp", 1195): SOMEBODY})
-        self.assertEqual(self.mapper.endpoints, ())
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertIsNone(self.mapped(1195))
-        self.successResultOf(self.close())
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.changes, [])
-
-    def test_never_used(self) -> None:
-        """There may have been nothing."""
-        self.successResultOf(self.close())
-
-    def test_refused(self) -> None:
-        """A gateway that refuses or is gone does not keep us, and the other mapping is tried too."""
-        self.mapped()
-        self.mapped(1194, "tcp-server")
-        assert self.gateway is not None
-        self.gateway.before = self.trouble
-        self.successResultOf(self.close())
-        self.assertEqual([call for call in self.gateway.calls if "remove" in call], ["remove 1194"] * 2)
-
-    def test_hung(self) -> None:
-        """A gateway that hangs costs the deadline."""
-        self.mapped()
-        assert self.gateway is not None
-        self.gateway.before = Deferred
-        closing = self.close()
-        self.clock.advance(CLOSE_TIMEOUT - 0.1)
-        self.assertNoResult(closing)
-        self.clock.advance(0.2)
-        self.successResultOf(closing)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_searching(self) -> None:
-        """A search under way ends at once, and whoever waits for it has an answer."""
-
-        async def for_ever() -> IGateway | None:
-            await Deferred()
-            return None
-
-        self.patch(self.mapper, "_find", for_ever)
-        mapping = self.map()
-        second = self.map(1195)
-        self.assertNoResult(mapping)
-        self.successResultOf(self.close())
-        self.assertIsNone(self.successResultOf(mapping))
-        self.assertIsNone(self.successResultOf(second))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_mapping(self) -> None:
-        """A mapping on its way is waited for, and then removed."""
-        assert self.gateway is not None
-        waiting: Deferred[None] = Deferred()
-        self.gateway.before = lambda: waiting
-        mapping = self.map()
-        closing = self.close()
-        self.assertNoResult(closing)
-        self.gateway.before = lambda: None
-        waiting.callback(None)
-        self.successResultOf(closing)
-        self.assertIsNone(self.successResultOf(mapping))
-        self.assertEqual(self.router.table, {})
-        self.assertIn("remove 1194", self.gateway.calls)
-
-    def test_mapping_hung(self) -> None:
-        """But not for longer than the deadline."""
-        assert self.gateway is not None
-        self.gateway.before = Deferred
-        mapping = self.map()
-        closing = self.close()
-        self.clock.advance(CLOSE_TIMEOUT)
-        self.successResultOf(closing)
-        self.assertIsNone(self.successResultOf(mapping))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_renewal_hung(self) -> None:
-        """The same during a renewal."""
-        self.mapped()
-        assert self.gateway is not None
-        self.gateway.before = Deferred
-        self.advance(LEASE / 2)
-        closing = self.close()
-        self.clock.advance(CLOSE_TIMEOUT)
-        self.successResultOf(closing)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.changes, [])
