@@ -185,6 +185,8 @@ class CallTests(Base):
             10: "UnknownToken", 11: "BadRequest", 12: "NetworkFull", 13: "NoPeerYet",
             14: "NotInsideNetwork", 15: "BadEndpoints", 16: "BadEmail", 17: "MailFailed",
             18: "UnknownNode", 19: "AuthorityExpired",
+            30: "CertificateRevoked", 31: "CertificateExpired", 32: "NoSuchNode",
+            33: "TooManyTokens", 34: "NotDone", 35: "StorageFailed",
         }  # fmt: skip
         self.assertEqual({code: kind.__name__ for code, kind in REFUSALS.items()}, codes)
 
