@@ -7,10 +7,10 @@ from typing import Any
 
 from cryptography import x509
 from twisted.logger import Logger
-from twisted.protocols.amp import AMP
 
 from vifibnet.errors import InternalError, RegistryRefusal
 from vifibnet.model.addresses import Prefix
+from vifibnet.registry.bounded import BoundedAMP
 from vifibnet.registry.core import Registry, normal_address
 from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers
 
@@ -22,11 +22,11 @@ MAX_VALUE = 0xFFFF
 Result = dict[str, Any]
 
 
-class NodeFace(AMP):
+class NodeFace(BoundedAMP):
     """One node's connection. Every call looks its certificate up again: it may have been replaced since."""
 
     def __init__(self, registry: Registry, certificate: x509.Certificate) -> None:
-        AMP.__init__(self)
+        super().__init__()
         self._registry = registry
         self._serial = certificate.serial_number
         self._not_after = certificate.not_valid_after_utc

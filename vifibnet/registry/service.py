@@ -79,9 +79,7 @@ class RegistryService(MultiService):
         self._face = RegistryPort(registry, site, clock)
         tls = server_options(authority, config.names, datetime.fromtimestamp(clock.seconds(), UTC))
         for opened in self._sockets:
-            factory = self._face.over_tls(tls, self._reactor)
-            self._ports.append(self._reactor.adoptStreamPort(opened.fileno(), opened.family, factory))
-            # The reactor has a duplicate.
+            self._ports.append(self._face.listen(self._reactor, opened, tls))
             opened.close()
         MultiService.startService(self)
         for description in config.plain_http:
