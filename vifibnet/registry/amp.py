@@ -25,6 +25,8 @@ Result = dict[str, Any]
 class NodeFace(BoundedAMP):
     """One node's connection. Every call looks its certificate up again: it may have been replaced since."""
 
+    _seen: str | None = None
+
     def __init__(self, registry: Registry, certificate: x509.Certificate) -> None:
         super().__init__()
         self._registry = registry
@@ -65,9 +67,11 @@ class NodeFace(BoundedAMP):
             raise InternalError from None
 
     def _source(self) -> str:
-        transport: Any = self.transport
-        host = str(getattr(transport.getPeer(), "host", ""))
-        return str(normal_address(host) or host)
+        if self._seen is None:
+            transport: Any = self.transport
+            host = str(getattr(transport.getPeer(), "host", ""))
+            self._seen = str(normal_address(host) or host)
+        return self._seen
 
 
 def _peer(prefix: Prefix, endpoints: str) -> Result:

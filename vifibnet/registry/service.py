@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -17,6 +18,7 @@ from vifibnet.pki.authority import Authority
 from vifibnet.pki.certificates import fingerprint
 from vifibnet.pki.tls import server_options
 from vifibnet.registry.core import Registry
+from vifibnet.registry.limits import Limits
 from vifibnet.registry.listen import open_sockets
 from vifibnet.registry.mail import Invitation, SMTPMailer
 from vifibnet.registry.port import RegistryPort
@@ -47,6 +49,7 @@ class RegistryConfig:
     names: tuple[str, ...] = ()
     interfaces: tuple[str, ...] = ()
     plain_http: tuple[str, ...] = ()
+    limits: Limits = Limits()
 
 
 class RegistryService(MultiService):
@@ -69,14 +72,15 @@ class RegistryService(MultiService):
         """Open the database and answer. Raises BadInput."""
         config, clock = self._config, self._reactor
         authority = config.authority
-        self._store = RegistryStore.open(config.db, authority.network, clock.seconds)
+        # Which peers are named is no secret; the system's generator would take as long as all queries.
+        self._store = RegistryStore.open(config.db, authority.network, clock.seconds, Random())  # noqa: S311
         self._mailer = SMTPMailer(self._reactor, config.mailhost, config.mail_port, config.mail_from)
         invitation = Invitation(
             authority.network, config.server, config.port, fingerprint(authority.certificate)
         )
         registry = Registry(authority, self._store, self._mailer, clock, invitation)
-        site = RegistrySite(registry, clock)
-        self._face = RegistryPort(registry, site, clock)
+        site = RegistrySite(registry, clock, config.limits)
+        self._face = RegistryPort(registry, site, clock, config.limits)
         tls = server_options(authority, config.names, datetime.fromtimestamp(clock.seconds(), UTC))
         for opened in self._sockets:
             self._ports.append(self._face.listen(self._reactor, opened, tls))
