@@ -93,7 +93,7 @@ def _context(home: Path, amp: bool) -> ssl.SSLContext:
 
 @dataclass(frozen=True)
 class Speed:
-    """Calls per second; the time that all but one in a hundred took, in ms; the server's CPU seconds a call."""
+    """Calls per second; the time that all but one in a hundred took, in ms; the server's CPU seconds each."""
 
     calls: float
     p99: float

@@ -2,7 +2,8 @@
 
 Both look up one random peer among 100,000 nodes. Each client has one connection and calls again as soon as it
 is answered; all clients are one process on the same machine. The rows of a group are measured one after the
-other, run by run. ``cpu µs`` is the server's processor time per call. Prints a table on stderr and a JSON document on stdout; exits 1 when a goal is missed.
+other, run by run. ``cpu µs`` is the server's processor time per call. Prints a table on stderr and a JSON
+document on stdout; exits 1 when a goal is missed.
 
 The registry's limit of calls per address is lifted, because all these clients have the same one.
 """
