@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from twisted.protocols.amp import AMP, AmpBox, QuitBox, StartTLS
+from twisted.protocols.amp import AMP, COMMAND, AmpBox, QuitBox, RemoteAmpError, StartTLS
 from twisted.python.failure import Failure
 
+from vifibnet.errors import BadArguments
 from vifibnet.registry.limits import Limits
 
 log = Logger()
@@ -93,6 +94,7 @@ class BoundedAMP(AMP):
     def dispatchCommand(self, box: AmpBox) -> Deferred[Any]:  # noqa: N802
         """Answer a call, and see whether we want the next one."""
         answer: Deferred[Any] = super().dispatchCommand(box)
+        answer.addErrback(self._refuse, box)
         if self._clock is None:
             return answer
         if not answer.called:
@@ -118,6 +120,15 @@ class BoundedAMP(AMP):
             # As long as there is a producer TLS would not end.
             transport.unregisterProducer()
             self._after(self._limits.stalled, UNREAD, self.drop, "it does not hang up")
+
+    def _refuse(self, failure: Failure, box: AmpBox) -> NoReturn:
+        """Whatever is no refusal of ours happened while the arguments were read."""
+        if failure.check(RemoteAmpError):
+            failure.raiseException()
+        name = box.get(COMMAND, b"")[:100].decode("ascii", "replace")
+        log.info("refused {command}: {why}", command=name, why=repr(failure.value))
+        refusal = BadArguments(method=name, problem="they cannot be read")
+        raise RemoteAmpError(b"%d" % refusal.code, str(refusal))
 
     def _answered(self, result: Any) -> Any:
         self._calls -= 1
