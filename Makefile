@@ -15,6 +15,9 @@ lint: install
 
 bench: install
 	$(PYTHON) -m bench.join
+	$(PYTHON) -m bench.registry_calls
+	$(PYTHON) -m bench.registry_load
+	$(PYTHON) -m bench.fuzz
 
 install:
 	@./install-dev.sh
