@@ -21,6 +21,7 @@ from vifibnet.errors import BadAddress, BadEndpoints, RegistryRefusal, RegistryU
 from vifibnet.interfaces import IRegistry
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.pki.keepalive import keep_alive
 from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers
 from vifibnet.wire.endpoints import format_endpoints, parse_endpoints
 
@@ -185,6 +186,7 @@ class _Connection(AMP):
     def connectionMade(self) -> None:
         """Tell the one who uses it."""
         super().connectionMade()
+        keep_alive(self.transport)
         self._on_made(self)
 
     def connectionLost(self, reason: Any = None) -> None:

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 from zope.interface import implementer
 
+from vifibnet.pki.keepalive import keep_alive
 from vifibnet.registry.amp import NodeFace
 from vifibnet.registry.core import Registry
 from vifibnet.registry.gate import Gate, Visit
@@ -33,20 +34,6 @@ log = Logger()
 
 HTTP_LIFE = 600.0
 """Seconds after which an HTTP connection is cut, however busy it looks: its client dials again."""
-
-KEEPALIVE = {
-    socket.TCP_KEEPIDLE: 60,
-    socket.TCP_KEEPINTVL: 20,
-    socket.TCP_KEEPCNT: 3,
-    socket.TCP_USER_TIMEOUT: 120_000,
-}
-"""A node that vanished is noticed within two minutes; nodes stay connected without a word for days.
-
-Keepalive (tcp(7)) alone is not enough: while anything that we sent is not acknowledged, e.g. a push to a
-node that is gone, the kernel sends no probes but retransmits for a quarter of an hour, unless the user
-timeout (milliseconds) says otherwise. Both cost this process nothing; pings of our own would wake it for
-each of its thousands of connections, and tell no more about a machine or a way that is gone.
-"""
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -137,7 +124,7 @@ class Negotiated(Protocol):
             log.info("refused AMP to {peer}: it shows no certificate", peer=str(self._address))
             self.abort()
             return
-        _keep_alive(transport)
+        keep_alive(transport)
         face = NodeFace(self._port.registry, certificate.to_cryptography())
         host = _host(self._address)
         face.bound(self._port.limits, self._port.clock, lambda: self._port.rate.take(host))
@@ -179,11 +166,3 @@ class Negotiated(Protocol):
 
 def _host(address: IAddress | None) -> str:
     return str(getattr(address, "host", ""))
-
-
-def _keep_alive(transport: Any) -> None:
-    """Have the kernel find out when the other side vanished; TLS hands this to the TCP transport below."""
-    transport.setTcpKeepAlive(True)
-    handle = transport.transport.getHandle()
-    for option, value in KEEPALIVE.items():
-        handle.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -24,6 +24,7 @@ from tests.unit.registry.parts import Parts
 from vifibnet.errors import NoPeerYet
 from vifibnet.model.addresses import Prefix
 from vifibnet.pki.certificates import Identity
+from vifibnet.pki.keepalive import KEEPALIVE
 from vifibnet.pki.tls import client_options, server_options
 from vifibnet.registry.bounded import UNREAD
 from vifibnet.registry.limits import Limits
@@ -136,7 +137,8 @@ class PortTests(TestCase):
         transport: Any = connection.transport
         self.assertTrue(transport.getTcpKeepAlive())
         handle = transport.transport.getHandle()
-        self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60)
+        for option, value in KEEPALIVE.items():
+            self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, option), value)
         # It stays for as long as it likes.
         self.parts.clock.advance(HTTP_LIFE * 2)
         await self.assertFailure(node.callRemote(GetBootstrapPeer), NoPeerYet)
