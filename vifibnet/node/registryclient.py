@@ -28,6 +28,7 @@ from vifibnet.errors import (
 from vifibnet.interfaces import IRegistry
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.pki.keepalive import keep_alive
 from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers, GetRevocations, Renew, RevocationsChanged
 from vifibnet.wire.endpoints import format_endpoints, parse_endpoints
 from vifibnet.wire.revocation import MAX_DOCUMENT
@@ -251,6 +252,7 @@ class _Connection(AMP):
     def connectionMade(self) -> None:
         """Tell the one who uses it."""
         super().connectionMade()
+        keep_alive(self.transport)
         self._on_made(self)
 
     def connectionLost(self, reason: Any = None) -> None:

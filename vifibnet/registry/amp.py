@@ -10,11 +10,11 @@ from cryptography import x509
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.amp import AMP
 from twisted.python.failure import Failure
 
 from vifibnet.errors import BadArguments, CertificateExpired, InternalError, RegistryRefusal, UnknownNode
 from vifibnet.model.addresses import Prefix
+from vifibnet.registry.bounded import BoundedAMP
 from vifibnet.registry.core import Registry, normal_address
 from vifibnet.wire.amp import (
     MAX_PIECE,
@@ -37,11 +37,13 @@ LINGER = 1.0
 Result = dict[str, Any]
 
 
-class NodeFace(AMP):
+class NodeFace(BoundedAMP):
     """One node's connection. Every call looks its certificate up again: it may have been replaced since."""
 
+    _seen: str | None = None
+
     def __init__(self, registry: Registry, certificate: x509.Certificate) -> None:
-        AMP.__init__(self)
+        super().__init__()
         self._registry = registry
         self.serial = certificate.serial_number
         self._not_after = certificate.not_valid_after_utc
@@ -50,7 +52,7 @@ class NodeFace(AMP):
 
     def connectionMade(self) -> None:  # noqa: N802
         """From now on the node is told what changes, unless we do not know it."""
-        AMP.connectionMade(self)
+        super().connectionMade()
         with suppress(UnknownNode):
             self.node = self._registry.node_of_certificate(self.serial, self._not_after)
             self._registry.connected(self)
@@ -60,7 +62,7 @@ class NodeFace(AMP):
         self._registry.disconnected(self)
         if self._cut is not None and self._cut.active():
             self._cut.cancel()
-        AMP.connectionLost(self, reason)
+        super().connectionLost(reason)
 
     def revocations_changed(self, number: int) -> None:
         """Tell the node that there is a new revocation list."""
@@ -130,9 +132,11 @@ class NodeFace(AMP):
             raise InternalError from None
 
     def _source(self) -> str:
-        transport: Any = self.transport
-        host = str(getattr(transport.getPeer(), "host", ""))
-        return str(normal_address(host) or host)
+        if self._seen is None:
+            transport: Any = self.transport
+            host = str(getattr(transport.getPeer(), "host", ""))
+            self._seen = str(normal_address(host) or host)
+        return self._seen
 
 
 def _peer(prefix: Prefix, endpoints: str) -> Result:

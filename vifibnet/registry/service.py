@@ -6,6 +6,7 @@ import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -22,6 +23,7 @@ from vifibnet.registry.administration import Administration
 from vifibnet.registry.adminsocket import AdminSocket
 from vifibnet.registry.core import Registry
 from vifibnet.registry.expiry import AuthorityWatch
+from vifibnet.registry.limits import Limits
 from vifibnet.registry.listen import open_sockets
 from vifibnet.registry.mail import Invitation, SMTPMailer
 from vifibnet.registry.port import RegistryPort
@@ -59,6 +61,7 @@ class RegistryConfig:
     """Seconds for which an expired certificate may be renewed, and keeps its node's prefix."""
     admin_socket: str | None = None
     """Where the operator's commands find us; None beside a database in memory."""
+    limits: Limits = Limits()
 
 
 class RegistryService(MultiService):
@@ -85,7 +88,8 @@ class RegistryService(MultiService):
         authority = config.authority
         if config.db not in IN_MEMORY:
             self._lock = DatabaseLock(config.db, f"--db {config.db}")
-        self._store = RegistryStore.open(config.db, authority.network, clock.seconds)
+        # Which peers are named is no secret; the system's generator would take as long as all queries.
+        self._store = RegistryStore.open(config.db, authority.network, clock.seconds, Random())  # noqa: S311
         self._mailer = SMTPMailer(self._reactor, config.mailhost, config.mail_port, config.mail_from)
         invitation = Invitation(
             authority.network, config.server, config.port, fingerprint(authority.certificate)
@@ -100,13 +104,11 @@ class RegistryService(MultiService):
             grace=config.grace,
         )
         self._listen_to_operator(registry)
-        site = RegistrySite(registry, clock)
-        self._face = RegistryPort(registry, site, clock)
+        site = RegistrySite(registry, clock, config.limits)
+        self._face = RegistryPort(registry, site, clock, config.limits)
         tls = server_options(authority, config.names, datetime.fromtimestamp(clock.seconds(), UTC))
         for opened in self._sockets:
-            factory = self._face.over_tls(tls, self._reactor)
-            self._ports.append(self._reactor.adoptStreamPort(opened.fileno(), opened.family, factory))
-            # The reactor has a duplicate.
+            self._ports.append(self._face.listen(self._reactor, opened, tls))
             opened.close()
         AuthorityWatch(clock, authority.certificate.not_valid_after_utc).setServiceParent(self)
         MultiService.startService(self)

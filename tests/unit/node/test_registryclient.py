@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from random import Random
 from typing import Any
 
@@ -23,6 +24,7 @@ from vifibnet.errors import (
 )
 from vifibnet.node import registryclient
 from vifibnet.node.registryclient import RegistryClient
+from vifibnet.pki.keepalive import KEEPALIVE
 from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers, GetRevocations, Renew, RevocationsChanged
 
 
@@ -153,6 +155,16 @@ class RegistryClientTests(TestCase):
         await self.client.declare([endpoint(5), endpoint(6)])
         self.assertEqual(self.server.calls[-1], ("declare", "192.0.2.5,1194,udp;192.0.2.6,1194,udp"))
         self.assertEqual(self.events[2:], ["seen at 192.0.2.100"])
+
+    async def test_watched(self) -> None:
+        """The kernel watches the connection: a registry whose machine died says no goodbye."""
+        self.client.startService()
+        await self.client.peers(1)
+        connection: Any = self.client._connection
+        self.assertTrue(connection.transport.getTcpKeepAlive())
+        handle = connection.transport.getHandle()
+        for option, value in KEEPALIVE.items():
+            self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, option), value)
 
     async def test_refusal(self) -> None:
         """A refusal comes out as what it is, and the connection stays."""
