@@ -133,6 +133,7 @@ class RegistryService(MultiService):
         option = f"--admin-socket {config.admin_socket}"
         self._admin = AdminSocket(self._reactor, Path(config.admin_socket), option)
         self._admin.listen(administration)
+        log.info("the operator is answered at {socket}", socket=config.admin_socket)
 
     async def _stop(self) -> None:
         if self._expiring is not None:
