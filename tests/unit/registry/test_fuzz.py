@@ -94,7 +94,7 @@ class FuzzTests(SynchronousTestCase):
         class Holding(Target):
             def over_amp(self, data: bytes, sizes: list[int]) -> None:
                 held.append(self._connect(self.site.buildProtocol(None), None))
-                held[-1].write(bytes(100_000))
+                held[-1].write(bytes(1_000_000))
 
         for kind, error in ((Raising, ValueError), (Logging, ValueError), (Holding, AssertionError)):
             self.assertRaises(error, fuzz, "over_amp", 20, True, kind())
