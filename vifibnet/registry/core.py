@@ -148,15 +148,19 @@ class Registry:
         if len(token) > 100 or not token.isascii():
             raise UnknownToken
         checked = check_request(request)
-        pem = self._store.issue(token, key_hash(checked.public_key()), PREFIX_LENGTH, self._sign(checked))
-        log.info("issued a certificate to {subject}", subject=checked.subject.rfc4514_string())
-        return pem
+        return self._store.issue(token, key_hash(checked.public_key()), PREFIX_LENGTH, self._sign(checked))
 
     def _sign(self, request: CertificateSigningRequest) -> Callable[[Prefix, int], Signed]:
         now = datetime.fromtimestamp(self._clock.seconds(), UTC)
 
         def sign(prefix: Prefix, serial: int) -> Signed:
-            return Signed.of(self._authority.sign(request, prefix, serial, now, self._cert_days))
+            signed = self._authority.sign(request, prefix, serial, now, self._cert_days)
+            log.info(
+                "signed {subject}, serial number {serial}",
+                subject=signed.subject.rfc4514_string(),
+                serial=serial,
+            )
+            return Signed.of(signed)
 
         return sign
 
