@@ -15,6 +15,9 @@ lint: install
 
 bench: install
 	$(PYTHON) -m bench.join
+	$(PYTHON) -m bench.registry_load
+	$(PYTHON) -m bench.fuzz
+	$(PYTHON) -m bench.registry_calls
 
 install:
 	@./install-dev.sh

@@ -124,13 +124,50 @@ class AuthorityExpired(RegistryRefusal):
     code = 19
 
 
-# The base class comes last: AMP takes the first class of which an error is an instance.
+class CertificateRevoked(UnknownNode):
+    """This certificate was revoked: its node does not belong to the network any more."""
+
+    code = 30
+
+
+class CertificateExpired(UnknownNode):
+    """This certificate has expired: until its node renews it, it is good for nothing else."""
+
+    code = 31
+
+
+class NoSuchNode(RegistryRefusal):
+    """{what!r} is no node of this registry: vifibnet nodes shows their prefixes and addresses."""
+
+    code = 32
+
+
+class TooManyTokens(RegistryRefusal):
+    """{email} was sent {count} tokens within an hour: use one of them, or come back later."""
+
+    code = 33
+
+
+class NotDone(RegistryRefusal):
+    """{what} failed: {problem}."""
+
+    code = 34
+
+
+class StorageFailed(RegistryRefusal):
+    """The registry cannot write its database ({problem}): its operator must see to it; try again later."""
+
+    code = 35
+
+
+# A base class comes after its children: AMP takes the first class of which an error is an instance.
 REFUSALS: dict[int, type[RegistryRefusal]] = {
     cls.code: cls
     for cls in (
         InternalError, BadArguments, UnknownMethod, NotXMLRPC, UnknownToken, BadRequest, NetworkFull,
-        NoPeerYet, NotInsideNetwork, BadEndpoints, BadEmail, MailFailed, UnknownNode, AuthorityExpired,
-        RegistryRefusal,
+        NoPeerYet, NotInsideNetwork, BadEndpoints, BadEmail, MailFailed, CertificateRevoked,
+        CertificateExpired, UnknownNode, AuthorityExpired, NoSuchNode,
+        TooManyTokens, NotDone, StorageFailed, RegistryRefusal,
     )
 }  # fmt: skip
 """Every refusal by its code, to turn a Fault back into what it says."""
@@ -147,5 +184,14 @@ class RegistryUnreachable(VifibnetError):
     """The registry at {where} does not answer: {problem}."""
 
 
+class RegistryNotRunning(VifibnetError):
+    """No registry answers at {socket}: start it with twistd vifibnet-registry, or tell with --registry where
+    its database is."""
+
+
 class NotOurRegistry(VifibnetError):
     """{where} is not the registry of this network: {problem}."""
+
+
+class BadRevocations(VifibnetError):
+    """The revocation list is refused: {problem}."""

@@ -32,6 +32,12 @@ class IRegistry(Interface):
     async def bootstrap() -> tuple[Prefix, tuple[Endpoint, ...]]:
         """One peer that can be reached."""
 
+    async def revocations(known: int) -> bytes | None:
+        """The signed revocation list, or None when its number is not greater than ``known``."""
+
+    async def renew(request: str) -> str:
+        """A new certificate for a certificate request, both as PEM; ours may have expired."""
+
 
 class IKernel(Interface):
     """What the node asks of the machine's network. Every call raises CommandFailed."""

@@ -45,6 +45,11 @@ class Process:
             )
 
     @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
     def output(self) -> str:
         """What it has printed so far."""
         return self._stdout.read_text()

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,12 +22,14 @@ from cryptography.x509 import load_pem_x509_certificate
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.namespaces import Namespace, command
-from tests.unit.pki.making import NOW, authority, identity, pem, request_pem, write_identity
+from tests.unit.pki.making import authority, identity, request_pem, write_identity
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.node.revocations import directory_of
 from vifibnet.pki.certificates import Identity, ca_of, prefix_of
 from vifibnet.pki.requests import check_request, key_pem, make_key
 from vifibnet.store.peers import PeerStore
+from vifibnet.store.pem import Signed, key_hash
 from vifibnet.store.registry import RegistryStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +64,7 @@ class Machine:
         # Not trial's own directory: unix sockets have short names.
         self.directory = Path(tempfile.mkdtemp(prefix="vifibnet-"))
         test.addCleanup(shutil.rmtree, self.directory)
+        test.addCleanup(shutil.rmtree, directory_of(self.directory), ignore_errors=True)
         self.all.append(self)
         write_identity(self.directory, me)
         PeerStore.create(self.directory / "peers.db", me.network).close()
@@ -419,8 +423,13 @@ class RefreshTests(SynchronousTestCase):
         self.assertEqual(two.picture(), before)
 
 
-class RegistryTests(SynchronousTestCase):
+class RegistryCase(SynchronousTestCase):
     """Nodes that know nobody, and a registry."""
+
+    cert_days: ClassVar[tuple[float, float]] = (365, 365)
+    """How long the nodes' first certificates last."""
+    options = ""
+    """The registry's, beyond the usual ones."""
 
     def setUp(self) -> None:
         """Two enrolled nodes and the registry's files, on the first machine."""
@@ -442,17 +451,17 @@ class RegistryTests(SynchronousTestCase):
         request = check_request(request_pem(key))
         store.add_token(f"token {number}", "a@b.example")
 
-        def sign(prefix: Prefix, serial: int) -> bytes:
-            return pem(ca.sign(request, prefix, serial, NOW))
+        def sign(prefix: Prefix, serial: int) -> Signed:
+            return Signed.of(ca.sign(request, prefix, serial, datetime.now(UTC), self.cert_days[number]))
 
-        text = store.issue(f"token {number}", 16, sign)
+        text = store.issue(f"token {number}", key_hash(key.public_key()), 16, sign)
         certificate = load_pem_x509_certificate(text.encode())
         return Identity(certificate, key, ca_of(ca.certificate, "test"), ca.network, prefix_of(certificate))
 
     def start_registry(self) -> None:
         """Start it."""
         words = f"{TWISTD} -n --pidfile= vifibnet-registry {REGISTRY_PORT} --db registry.db --ca ca.crt"
-        words += " --key ca.key --mailhost 127.0.0.1 --name 10.99.0.1"
+        words += f" --key ca.key --mailhost 127.0.0.1 --name 10.99.0.1 {self.options}"
         with (self.files / "registry.log").open("ab") as log:
             self.registry = subprocess.Popen(
                 ["ip", "netns", "exec", self.machines[0].namespace.name, *words.split()],
@@ -468,6 +477,10 @@ class RegistryTests(SynchronousTestCase):
             self.registry.kill()
             self.registry.wait(10)
             self.registry = None
+
+
+class RegistryTests(RegistryCase):
+    """They meet."""
 
     def test_registry(self) -> None:
         """Alone nobody is reached; the registry introduces them; they live and come again without it."""

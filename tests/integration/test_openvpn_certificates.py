@@ -14,8 +14,12 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.trial.unittest import TestCase
 
 from tests.unit.pki.making import NETWORK, NOW, authority_of, certificate, key, openssl, pem
+from vifibnet.node.revocations import RevocationFiles, directory_of
 from vifibnet.pki.authority import Authority, create_authority
+from vifibnet.pki.certificates import load_certificate, prefix_of
 from vifibnet.pki.requests import KEY_TYPES, key_pem
+from vifibnet.pki.revocation import sign_revocations
+from vifibnet.wire.revocation import Revoked
 
 CLOCK: Any = reactor
 
@@ -72,6 +76,7 @@ class CertificatesTests(TestCase):
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
         self.directory.mkdir()
+        self.more = {"server": "", "client": ""}
 
     def start(self, line: str) -> OpenVPN:
         """Run openvpn in the directory until the test ends."""
@@ -104,12 +109,12 @@ class CertificatesTests(TestCase):
         port = free_port()
         server = self.start(
             f"{common.format('server')} --tls-server --dh none --local 127.0.0.1 --port {port}"
-            f" --remote-cert-tls client --verify-x509-name {expected} name"
+            f" --remote-cert-tls client --verify-x509-name {expected} name {self.more['server']}"
         )
         await server.wait_for(r"UDPv4 link local \(bound\)")
         client = self.start(
             f"{common.format('client')} --tls-client --nobind --remote 127.0.0.1 {port}"
-            " --remote-cert-tls server --verify-x509-name 0/16 name"
+            f" --remote-cert-tls server --verify-x509-name 0/16 name {self.more['client']}"
         )
         return server, client
 
@@ -144,6 +149,34 @@ class CertificatesTests(TestCase):
         self.write(authority_of(*create_authority(NETWORK, now=NOW)), "p256", "p256")
         server, _ = await self.connect(expected="2/16")
         await server.wait_for("VERIFY X509NAME ERROR: CN=1/16, must be 2/16")
+
+    async def check_revoked(self, name: str, listener: str) -> None:
+        """A certificate of one side is refused by the other, which looks as nobody, while it runs."""
+        by = authority_of(*create_authority(NETWORK, now=NOW))
+        self.write(by, "p256", "p256")
+        # Nobody may enter the state directory, as with most operators.
+        self.directory.chmod(0o700)
+        files = RevocationFiles(self.directory, by.ca)
+        files.open()
+        self.addCleanup(files.close)
+        unprivileged = "--user nobody --group nogroup --persist-key --persist-tun"
+        self.more[listener] = f"{unprivileged} --crl-verify {directory_of(self.directory)} dir"
+        for one in await self.connect():
+            await one.wait_for("Initialization Sequence Completed")
+        made = load_certificate(self.directory / f"{name}.crt", "--cert")
+        files.take(sign_revocations(by, 1, [Revoked(made.serial_number, prefix_of(made))]))
+        server, client = await self.connect()
+        looking = {"server": server, "client": client}[listener]
+        await looking.wait_for(rf"VERIFY CRL: .* serial=({made.serial_number}) is revoked")
+        self.assertNotIn("Initialization Sequence Completed", server.output + client.output)
+
+    async def test_revoked_client(self) -> None:
+        """The server refuses it."""
+        await self.check_revoked("client", "server")
+
+    async def test_revoked_server(self) -> None:
+        """The client refuses it."""
+        await self.check_revoked("server", "client")
 
     async def test_another_authority(self) -> None:
         """A node of another CA of the same name and network is refused."""

@@ -79,6 +79,11 @@ class UnattendedTests(SetupCase):
         self.assertEqual((await self.joins(*pinned)).count("there already"), len(FILES))
 
         os.remove(self.directory / "cert.crt")
+        # As after an answer that got lost: for the same key the token still brings the same certificate.
+        await self.joins(*pinned, "--token", token)
+        self.assertEqual(self.identity().certificate, identity.certificate)
+        os.remove(self.directory / "cert.crt")
+        os.remove(self.directory / "cert.key")
         self.assertIn("unknown, was already used", await self.fails(*pinned, "--token", token))
         self.assertIn("unknown, was already used", await self.fails(*pinned, "--token", "x" * 32))
 

@@ -18,6 +18,13 @@ from vifibnet.errors import VifibnetError
 COMMANDS = {
     "ca": "make a certificate authority for a new network",
     "setup": "join a network: get its CA, a token, a certificate and a first peer",
+    "invite": "on the registry's machine: print invitations, each good for one node",
+    "nodes": "on the registry's machine: list the nodes",
+    "tokens": "on the registry's machine: list the tokens and invitations that are still good",
+    "revoke": "on the registry's machine: put a node out of the network, at once",
+    "release": "on the registry's machine: take the prefix from a node that is gone for good",
+    "backup": "on the registry's machine: copy the running registry's database",
+    "restore": "on the registry's machine: put a backup in the place of the database",
     "lab": "run a whole network on this machine, in network namespaces",
 }
 """Each is a module of this package with ``add_arguments(parser)`` and ``async run(reactor, args) -> int``."""

@@ -14,16 +14,21 @@ from pathlib import Path
 from twisted.application.service import IService
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 
-from vifibnet.cli.options import TwistdArguments, port_number
+from vifibnet.cli.options import TwistdArguments, number, port_number
 from vifibnet.errors import BadEmail, BadInput
 from vifibnet.model.addresses import Network
-from vifibnet.pki.authority import Authority
+from vifibnet.pki.authority import NODE_DAYS, Authority
 from vifibnet.registry.core import check_email
 from vifibnet.registry.listen import open_sockets
 from vifibnet.registry.service import RegistryConfig, RegistryService
 from vifibnet.store.database import IN_MEMORY
-from vifibnet.store.registry import RegistryStore
+from vifibnet.store.lock import DatabaseLock
+from vifibnet.store.registry import GRACE, RegistryStore
+from vifibnet.wire.admin import admin_socket
 from vifibnet.wire.endpoints import is_host
+
+DAY = 24 * 3600.0
+"""Seconds."""
 
 
 class Options(TwistdArguments[RegistryConfig]):
@@ -75,6 +80,29 @@ class Options(TwistdArguments[RegistryConfig]):
             " tcp:8080:interface=127.0.0.1; repeatable",
         )
 
+        add(
+            "--cert-days",
+            metavar="DAYS",
+            type=number(0.0001, 36500, "days"),
+            default=NODE_DAYS,
+            help="how long a node's certificate lasts; nodes renew it when a third of that is left"
+            " (default: %(default)g)",
+        )
+        add(
+            "--grace",
+            metavar="DAYS",
+            type=number(0, 36500, "days"),
+            default=GRACE / DAY,
+            help="how long a node whose certificate expired may still renew it, and keeps its prefix"
+            " (default: %(default)g)",
+        )
+        add(
+            "--admin-socket",
+            metavar="PATH",
+            help="unix socket for vifibnet invite, nodes and the like on this machine (default: the"
+            " database's path and .sock)",
+        )
+
     def validate(self, namespace: argparse.Namespace, rest: Sequence[str]) -> RegistryConfig:
         """Check everything that can be checked now. Raises BadInput."""
         if rest:
@@ -100,6 +128,9 @@ class Options(TwistdArguments[RegistryConfig]):
             names=names,
             interfaces=tuple(dict.fromkeys(namespace.interface)),
             plain_http=tuple(namespace.plain_http),
+            cert_days=namespace.cert_days,
+            grace=namespace.grace * DAY,
+            admin_socket=_admin_socket(namespace.admin_socket, namespace.db),
         )
         _check_ports(config)
         _check_database(config.db, authority.network)
@@ -165,12 +196,28 @@ def _probe(interface: str, port: int) -> socket.socket:
     return probe
 
 
+def _admin_socket(option: str | None, db: str) -> str | None:
+    """The socket's absolute path; None where there is neither an option nor a file to put it beside."""
+    if option is None:
+        return None if db in IN_MEMORY else str(admin_socket(Path(db)).absolute())
+    path = Path(option).absolute()
+    if not path.parent.is_dir():
+        raise BadInput(
+            f"--admin-socket {option}", f"{path.parent} is no directory", "give a path in one that exists"
+        )
+    return str(path)
+
+
 def _check_database(path: str, network: Network) -> None:
     """Find out whether the database can be used; one that is not there is not made yet. Raises BadInput."""
     if path in IN_MEMORY:
         return
     if Path(path).exists():
-        RegistryStore.open(path, network, time.time).close()
+        lock = DatabaseLock(path, f"--db {path}")
+        try:
+            RegistryStore.open(path, network, time.time).close()
+        finally:
+            lock.release()
         return
     try:
         # A file without a name, which leaves nothing behind.

@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vifibnet.node.enroll import Enroller, Enrolment, TokenSent
 from vifibnet.pki.certificates import normal_fingerprint
 from vifibnet.pki.requests import KEY_TYPES
 from vifibnet.wire.endpoints import is_host
+from vifibnet.wire.invitation import Invitation
 
 
 class NotAnswered(VifibnetError):
@@ -24,8 +26,11 @@ class NotAnswered(VifibnetError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The manual's options with their names, and what is needed to run without anybody watching."""
     add = parser.add_argument
-    add("--server", required=True, metavar="ADDRESS", help="address of the machine running the registry")
-    add("--port", required=True, type=port_number, help="port to connect to on that machine")
+    add("invitation", nargs="?", metavar="INVITATION",
+        help="what vifibnet invite printed, instead of --server, --port, --fingerprint and --token;"
+             " - reads it from standard input")  # fmt: skip
+    add("--server", metavar="ADDRESS", help="address of the machine running the registry")
+    add("--port", type=port_number, help="port to connect to on that machine")
     add("-d", "--dir", default=".", metavar="DIRECTORY",
         help="where to store ca.pem, peers.db, cert.key, cert.crt, dh2048.pem and vifibnet.conf;"
              " default: the current directory")  # fmt: skip
@@ -41,22 +46,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--key-type", choices=KEY_TYPES, default=KEY_TYPES[0],
         help="the type of a new key; default: %(default)s")  # fmt: skip
     parser.epilog = (
-        "Files that are there already are kept and used. The exit status is 0 when everything is there,"
-        f" {os.EX_TEMPFAIL} when a token was sent and has to be given with --token, 130 after Ctrl-C, 1"
-        " after any other failure."
+        "With an invitation nothing is asked. Files that are there already are kept and used. The exit status"
+        f" is 0 when everything is there, {os.EX_TEMPFAIL} when a token was sent and has to be given with"
+        " --token, 130 after Ctrl-C, 1 after any other failure."
     )
 
 
 def enrolment(args: argparse.Namespace) -> Enrolment:
     """Make the validated config object of what was parsed. Raises BadInput."""
-    if not is_host(args.server):
-        raise BadInput(f"--server {args.server}", "neither an IP address nor a name", "give one of them")
+    invitation = _invitation(args)
+    if invitation is None:
+        for option in ("server", "port"):
+            if getattr(args, option) is None:
+                raise BadInput(f"--{option}", "missing", "give it, or an invitation")
+        if not is_host(args.server):
+            raise BadInput(f"--server {args.server}", "neither an IP address nor a name", "give one of them")
     for option in ("email", "token"):
         value = getattr(args, option)
         if value is not None and not (value.strip() and value.isprintable()):
             raise BadInput(f"--{option}", "empty or unprintable", f"give the {option} or leave it out")
-    return Enrolment(
-        server=args.server,
+    wanted = Enrolment(
+        servers=(args.server,),
         port=args.port,
         directory=Path(args.dir),
         attributes=tuple((name, value) for name, value in args.req),
@@ -68,6 +78,26 @@ def enrolment(args: argparse.Namespace) -> Enrolment:
         db_only=args.db_only,
         boot=not args.no_boot,
     )
+    if invitation is None:
+        return wanted
+    return replace(
+        wanted,
+        servers=invitation.addresses,
+        port=invitation.port,
+        fingerprint=normal_fingerprint(invitation.fingerprint),
+        token=invitation.token,
+        invited=True,
+    )
+
+
+def _invitation(args: argparse.Namespace) -> Invitation | None:
+    """The invitation, if one was given. Raises BadInput, also beside options that it stands for."""
+    if args.invitation is None:
+        return None
+    for option in ("server", "port", "fingerprint", "email", "token"):
+        if getattr(args, option) is not None:
+            raise BadInput(f"--{option}", "given beside an invitation", "leave one of them out")
+    return Invitation.parse(sys.stdin.read() if args.invitation == "-" else args.invitation)
 
 
 class Console:

@@ -54,9 +54,9 @@ class Peer:
 class Situation:
     """Everything that the decision depends on. Times are in seconds on one clock; ``settle`` is a duration.
 
-    ``served`` are the peers that are connected to us, ``lan`` those reached without a tunnel; ``died``
-    counts the tunnels that ended by themselves since the last refresh; ``refresh`` says that it is time
-    to replace the worst tunnels and not only to repair.
+    ``served`` are the peers that are connected to us, ``lan`` those reached without a tunnel, ``revoked``
+    those that must not be reached; ``died`` counts the tunnels that ended by themselves since the last
+    refresh; ``refresh`` says that it is time to replace the worst tunnels and not only to repair.
     """
 
     own: Prefix
@@ -71,6 +71,7 @@ class Situation:
     settle: float
     refresh: bool
     died: int = 0
+    revoked: frozenset[Prefix] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def next_try(failures: int, now: float, rng: RandomSource, longest: float = LAST
 
 
 def _needless(situation: Situation) -> list[Drop]:
-    """Tunnels to peers that we reach otherwise.
+    """Tunnels to peers that we reach otherwise, or that are not to be reached.
 
     Two nodes that connected to each other at once both see it; the one with the greater prefix drops its
     client, so that exactly one tunnel stays.
@@ -141,7 +142,9 @@ def _needless(situation: Situation) -> list[Drop]:
     for tunnel in situation.tunnels:
         if tunnel.stopping:
             continue
-        if tunnel.peer in situation.lan:
+        if tunnel.peer in situation.revoked:
+            drops.append(Drop(tunnel.tap, tunnel.peer, "its certificate was revoked"))
+        elif tunnel.peer in situation.lan:
             drops.append(Drop(tunnel.tap, tunnel.peer, "the peer is on our local network"))
         elif tunnel.peer in situation.served and situation.own > tunnel.peer:
             drops.append(Drop(tunnel.tap, tunnel.peer, "the peer is connected to us already"))
@@ -172,7 +175,7 @@ def _worst(situation: Situation, dropped: set[str], gone: int, spare: int) -> li
 
 def _acceptable(situation: Situation) -> list[Peer]:
     """The peers that a tunnel could be opened to, sooner or later."""
-    excluded = {situation.own, *situation.served, *situation.lan}
+    excluded = {situation.own, *situation.served, *situation.lan, *situation.revoked}
     excluded.update(tunnel.peer for tunnel in situation.tunnels)
     unique = {peer.prefix: peer for peer in situation.peers if peer.prefix not in excluded}
     return list(unique.values())

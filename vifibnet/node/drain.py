@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import DeferredLock
 
@@ -30,6 +30,16 @@ def rules(taps: Iterable[str]) -> str:
             lines.append(f"add chain {TABLE} {chain} {{ type filter hook {chain} priority 0; }}")
         lines += [f'add rule {TABLE} {chain} {word} "{tap}" udp dport {PORT} drop' for tap in taps]
     return "".join(f"{line}\n" for line in lines)
+
+
+class Quiet(Protocol):
+    """What Drain is to the tunnels. Both calls raise CommandFailed."""
+
+    async def silence(self, tap: str) -> None:
+        """Let no babel pass on this tap."""
+
+    async def release(self, tap: str) -> None:
+        """Let it pass again."""
 
 
 class Drain:

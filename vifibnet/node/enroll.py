@@ -12,13 +12,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 from typing import Protocol as Shape
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.task import deferLater
 
 from vifibnet.errors import (
     BadAddress,
@@ -30,6 +30,7 @@ from vifibnet.errors import (
     VifibnetError,
 )
 from vifibnet.model.addresses import Prefix
+from vifibnet.node.directory import check_directory, make_directory
 from vifibnet.node.xmlrpcclient import XMLRPCRegistry
 from vifibnet.pki.certificates import (
     CA,
@@ -57,6 +58,9 @@ CONNECT_TIMEOUT = 10.0
 LOG = "/var/log"
 """Where the node logs unless told otherwise (the manual's default)."""
 
+AGAIN = (1.0, 3.0)
+"""Seconds before the registry is asked again when its answer did not arrive."""
+
 TRIES = 3
 """How often a token may be mistyped."""
 
@@ -77,9 +81,13 @@ class Dialogue(Shape):
 
 @dataclass(frozen=True)
 class Enrolment:
-    """What the operator wants: the options of ``vifibnet setup``."""
+    """What the operator wants: the options of ``vifibnet setup``, or what an invitation says.
 
-    server: str
+    ``servers`` are the registry's addresses, which are tried in turn. For who was ``invited`` a registry
+    that knows no peer yet is no error: somebody has to be the first.
+    """
+
+    servers: tuple[str, ...]
     port: int
     directory: Path
     attributes: tuple[tuple[str, str], ...] = ()
@@ -90,6 +98,7 @@ class Enrolment:
     ca_only: bool = False
     db_only: bool = False
     boot: bool = True
+    invited: bool = False
 
 
 class TokenSent(VifibnetError):
@@ -110,8 +119,15 @@ class Enroller:
         self.certificate_file = self.directory / "cert.crt"
         self.dh_file = self.directory / "dh2048.pem"
         self.config_file = self.directory / "vifibnet.conf"
-        self._where = f"{wanted.server} port {wanted.port}"
-        self._endpoint = HostnameEndpoint(reactor, wanted.server, wanted.port, timeout=CONNECT_TIMEOUT)
+        self._server = wanted.servers[0]
+
+    @property
+    def _pin(self) -> str:
+        return "the invitation" if self._wanted.invited else "--fingerprint"
+
+    @property
+    def _where(self) -> str:
+        return f"{self._server} port {self._wanted.port}"
 
     async def run(self) -> None:
         """Make what is missing, in the manual's order.
@@ -147,19 +163,7 @@ class Enroller:
     async def _ca(self) -> tuple[CA, XMLRPCRegistry]:
         """The network's CA, checked against the registry, in its file."""
         there = self.ca_file.exists()
-        if there:
-            ca = load_ca(self.ca_file, "file")
-        else:
-            self._dialogue.say(f"Asking the registry at {self._where} for the network's CA")
-            certificate = await fetch_ca(self._reactor, self._endpoint, CONNECT_TIMEOUT, self._where)
-            ca = ca_of(certificate, "its CA")
-        remedy = "ask the operator of the network for a new one"
-        check_valid(ca.certificate, f"the CA of the network {ca.network}", self._now, remedy)
-        self._check_fingerprint(ca)
-        self._check_files(ca)
-        tls = client_options(ca, None)
-        registry = XMLRPCRegistry(self._reactor, self._endpoint, tls, self._where)
-        await self._check_registry(ca, registry)
+        ca, registry = await self._find_registry(load_ca(self.ca_file, "file") if there else None)
         self._dialogue.say(f"The network is {ca.network}, the SHA-256 fingerprint of its CA:")
         self._dialogue.say(f"  {fingerprint(ca.certificate)}")
         if not there and self._dialogue.terminal and self._wanted.fingerprint is None:
@@ -168,14 +172,40 @@ class Enroller:
         self._write_missing(self.ca_file, ca.pem)
         return ca, registry
 
+    async def _find_registry(self, ca: CA | None) -> tuple[CA, XMLRPCRegistry]:
+        """The CA and the registry at the first of the addresses where both are what they should be."""
+        for server in self._wanted.servers:
+            self._server = server
+            try:
+                return await self._registry_at(server, ca)
+            except (RegistryUnreachable, NotOurRegistry) as error:
+                if server == self._wanted.servers[-1]:
+                    raise
+                self._dialogue.say(str(error))
+        raise AssertionError("no address")
+
+    async def _registry_at(self, server: str, ca: CA | None) -> tuple[CA, XMLRPCRegistry]:
+        endpoint = HostnameEndpoint(self._reactor, server, self._wanted.port, timeout=CONNECT_TIMEOUT)
+        if ca is None:
+            self._dialogue.say(f"Asking the registry at {self._where} for the network's CA")
+            certificate = await fetch_ca(self._reactor, endpoint, CONNECT_TIMEOUT, self._where)
+            ca = ca_of(certificate, "its CA")
+        remedy = "ask the operator of the network for a new one"
+        check_valid(ca.certificate, f"the CA of the network {ca.network}", self._now, remedy)
+        self._check_fingerprint(ca)
+        self._check_files(ca)
+        registry = XMLRPCRegistry(self._reactor, endpoint, client_options(ca, None), self._where)
+        await self._check_registry(ca, registry)
+        return ca, registry
+
     def _check_fingerprint(self, ca: CA) -> None:
         found, wanted = fingerprint(ca.certificate), self._wanted.fingerprint
         if wanted in (None, found):
             return
         if self.ca_file.exists():
-            problem = f"its fingerprint is {found}, not the one in --fingerprint"
+            problem = f"its fingerprint is {found}, not the one in {self._pin}"
             raise BadInput(f"file {self.ca_file}", problem, "give the right one or move this file away")
-        problem = f"its CA has the fingerprint {found}, not the one in --fingerprint"
+        problem = f"its CA has the fingerprint {found}, not the one in {self._pin}"
         raise NotOurRegistry(where=self._where, problem=problem)
 
     async def _check_registry(self, ca: CA, registry: XMLRPCRegistry) -> None:
@@ -210,7 +240,7 @@ class Enroller:
                 peer = await registry.bootstrap()
             except NoPeerYet:
                 # Who made an empty one before with --no-boot need not say so in every further run.
-                if not there:
+                if not there and not self._wanted.invited:
                     raise
         if there and peer is None:
             return self._say(self.peers_file, KEPT)
@@ -268,15 +298,27 @@ class Enroller:
             token = self._wanted.token or self._dialogue.ask("Token: ")
             tries -= 1
             try:
-                return await registry.request_certificate(token, request)
+                return await self._ask(registry, token, request)
             except UnknownToken as error:
                 if not tries:
                     raise
                 self._dialogue.say(str(error))
+
+    async def _ask(self, registry: XMLRPCRegistry, token: str, request: str) -> str:
+        """The certificate: for the same token and key the registry gives the same one again, so that an
+        answer that got lost does no harm."""
+        for pause in (*AGAIN, None):
+            try:
+                return await registry.request_certificate(token, request)
             except RegistryUnreachable as error:
-                # Signed, but lost on the way: the registry has no memory of what it answered.
-                problem = f"{error.fields['problem']}; if the token is refused next time, request a new one"
-                raise RegistryUnreachable(where=self._where, problem=problem) from error
+                if pause is None:
+                    problem = (
+                        f"{error.fields['problem']}; run this again later, the token stays good for its key"
+                    )
+                    raise RegistryUnreachable(where=self._where, problem=problem) from error
+                self._dialogue.say(f"{error} Asking again in {pause:g} s.")
+                await deferLater(self._reactor, pause)
+        raise AssertionError("the last try ends it")
 
     async def _send_token(self, registry: XMLRPCRegistry) -> None:
         """Have a token sent, unless the operator has one already."""
@@ -295,7 +337,7 @@ class Enroller:
     def config(self) -> str:
         """The text of vifibnet.conf: options for ``twistd vifibnet-node @vifibnet.conf``."""
         options = {
-            "server": self._wanted.server,
+            "server": self._server,
             "server-port": str(self._wanted.port),
             "ca": str(self.ca_file),
             "cert": str(self.certificate_file),
@@ -354,28 +396,3 @@ def check_certificate(
     except BadAddress:
         raise BadInput(what, f"its common name is no prefix in the network {ca.network}", remedy) from None
     return prefix
-
-
-def check_directory(directory: Path) -> None:
-    """Raise BadInput unless files can be made in ``directory``, which may have to be made itself."""
-    what, remedy = f"--dir {directory}", "give a directory where you may write"
-    if not str(directory).isprintable():
-        raise BadInput("--dir", "a name with control characters cannot stand in vifibnet.conf", remedy)
-    place = directory if directory.exists() else directory.parent
-    if not place.is_dir():
-        raise BadInput(what, f"{place} is not a directory", remedy)
-    try:
-        # Trying is the only way to know: root may do everything, and still cannot write everywhere.
-        TemporaryFile(dir=place).close()
-    except OSError as error:
-        raise BadInput(what, f"nothing can be written in {place} ({error.strerror})", remedy) from None
-
-
-def make_directory(directory: Path) -> None:
-    """Make the directory if it is not there. Raises BadInput."""
-    try:
-        directory.mkdir(exist_ok=True)
-    except OSError as error:
-        raise BadInput(
-            f"--dir {directory}", f"cannot be made ({error.strerror})", "give one where you may write"
-        ) from None

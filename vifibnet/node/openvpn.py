@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
@@ -173,13 +173,14 @@ def _endpoint(state: wire.State, endpoints: Sequence[Endpoint]) -> Endpoint:
 @dataclass(frozen=True)
 class Served:
     """A peer that is connected to our server: its OpenVPN client id, the address and port it comes from,
-    when it came (the reactor's seconds) and the bytes both ways so far."""
+    when it came (the reactor's seconds), the bytes both ways so far, and its certificate's serial number."""
 
     cid: int
     address: str
     port: int
     since: float
     bytes: int = 0
+    serial: int | None = None
 
 
 class OpenVPNServer(Service):
@@ -199,13 +200,17 @@ class OpenVPNServer(Service):
         port: int,
         proto: str,
         on_change: Callable[[], None],
+        welcome: Callable[[Prefix, int | None], bool] = lambda *_: True,
     ) -> None:
+        """``welcome`` says whether a peer may be connected, by its prefix and its certificate's serial
+        number; openvpn itself asks only when a client comes."""
         self.tap = tap
         self.port = port
         self.proto = proto
         self.served: dict[Prefix, Served] = {}
         self._reactor = reactor
         self._on_change = on_change
+        self._welcome = welcome
         self._asked: list[Deferred[None]] = []
         # At that level the log says when a client leaves; at every level the table does.
         greeting = ("log on",) if settings.verbose >= 3 else ()
@@ -242,9 +247,30 @@ class OpenVPNServer(Service):
         await self.supervisor.stopService()
         await self._management.close()
 
+    def holder(self) -> Callable[[], None]:
+        """A call that starts the process anew, telling its clients, if it is still the one of now."""
+        child = self.supervisor.child
+
+        def restart() -> None:
+            if self.running and self.supervisor.child is child:
+                self.log.info("the openvpn server on {tap} is started anew", tap=self.tap)
+                self.supervisor.stopService()
+                self.supervisor.startService()
+
+        return restart
+
     def poll(self) -> None:
         """Ask openvpn now who is connected (it is asked every few seconds anyway)."""
         self._management.send("status 3")
+
+    async def dismiss(self) -> None:
+        """Disconnect whoever is not welcome any more."""
+        unwelcome = [
+            prefix for prefix, served in self.served.items() if not self._welcome(prefix, served.serial)
+        ]
+        for prefix in unwelcome:
+            self.log.info("{peer} was revoked: disconnected from {tap}", peer=str(prefix), tap=self.tap)
+        await DeferredList([Deferred.fromCoroutine(self.kick(prefix)) for prefix in unwelcome])
 
     async def kick(self, prefix: Prefix) -> None:
         """Disconnect a peer at once."""
@@ -276,7 +302,13 @@ class OpenVPNServer(Service):
             self.log.warn("{name} is no node's name: disconnected from {tap}", name=event.name, tap=self.tap)
             self._management.send(f"client-kill {event.cid} HALT")
             return
-        self.served[prefix] = Served(event.cid, event.address, event.port, self._reactor.seconds())
+        if not self._welcome(prefix, event.serial):
+            self.log.info("{peer} was revoked: disconnected from {tap}", peer=str(prefix), tap=self.tap)
+            self._management.send(f"client-kill {event.cid} HALT")
+            return
+        self.served[prefix] = Served(
+            event.cid, event.address, event.port, self._reactor.seconds(), serial=event.serial
+        )
         self._on_change()
 
     def _status(self, event: wire.Status) -> None:
@@ -312,7 +344,7 @@ def refusal(settings: OpenVPNSettings) -> str | None:
             return f"{argument} is set by vifibnet itself"
     nowhere = Endpoint("127.0.0.1", 9, "udp")
     # Nobody listens on the management socket, so that a command line that is right ends there.
-    elsewhere = replace(settings, state=Path(os.devnull), verbose=0)
+    elsewhere = replace(settings, state=Path(os.devnull), verbose=0, revoked=None)
     for command in (
         wire.server_command(elsewhere, tap="vifs0", port=9, proto="udp"),
         wire.client_command(elsewhere, tap="vifc0", peer=Prefix(0, 1), endpoints=[nowhere]),

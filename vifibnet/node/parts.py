@@ -17,7 +17,10 @@ from vifibnet.node.kernel import Kernel
 from vifibnet.node.lock import Lock
 from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer
 from vifibnet.node.preflight import openvpn_settings
+from vifibnet.node.renewal import Renewal
+from vifibnet.node.revocations import RevocationFiles
 from vifibnet.node.taps import client_taps, server_taps
+from vifibnet.node.trust import Trust
 from vifibnet.node.tunnels import Client
 from vifibnet.pki.certificates import Identity
 from vifibnet.store.peers import PeerStore
@@ -74,11 +77,25 @@ class Parts:
         """Send a Babel packet to a neighbour of our babeld."""
         nudge.send(neighbour, packet)
 
-    def servers(self, on_change: Callable[[], None]) -> dict[str, OpenVPNServer]:
+    def trust(self, on_change: Callable[[frozenset[Prefix]], None]) -> Trust:
+        """Who was revoked. Raises BadInput."""
+        files = RevocationFiles(self._config.state, self._identity.ca)
+        files.open()
+        return Trust(self._reactor, self._rng, files, self._identity.certificate.serial_number, on_change)
+
+    def renewal(
+        self, on_renewed: Callable[[], None], holders: Callable[[], list[Callable[[], None]]]
+    ) -> Renewal:
+        """Our certificate."""
+        return Renewal(self._reactor, self._rng, self._config, self._identity, on_renewed, holders)
+
+    def servers(
+        self, on_change: Callable[[], None], welcome: Callable[[Prefix, int | None], bool]
+    ) -> dict[str, OpenVPNServer]:
         """The openvpn servers by their taps."""
         taps = server_taps(len(self._config.pp))
         return {
-            tap: OpenVPNServer(self._reactor, self._rng, self._openvpn, tap, port, proto, on_change)
+            tap: OpenVPNServer(self._reactor, self._rng, self._openvpn, tap, port, proto, on_change, welcome)
             for tap, (port, proto) in zip(taps, self._config.pp, strict=True)
         }
 
@@ -89,27 +106,27 @@ class Parts:
         return OpenVPNClient(self._reactor, self._openvpn, tap, peer, endpoints, on_change)
 
     def registry(
-        self, on_connected: Callable[[], None], on_seen: Callable[[], None]
+        self, on_connected: Callable[[], None], on_seen: Callable[[], None], trust: Trust, renewal: Renewal
     ) -> RegistryClient | None:
         """The registry, if we were given one."""
         config = self._config
         if config.server is None:
             return None
-        from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+        from twisted.internet.endpoints import HostnameEndpoint
 
         from vifibnet.node.registryclient import RegistryClient
-        from vifibnet.pki.tls import client_options
-        from vifibnet.wire.amp import ALPN
+        from vifibnet.node.registryendpoint import RegistryEndpoint
 
         address = HostnameEndpoint(self._reactor, config.server, config.server_port, timeout=10)
-        options = client_options(self._identity.ca, self._identity, [ALPN])
         return RegistryClient(
             self._reactor,
             self._rng,
-            wrapClientTLS(options, address),
+            RegistryEndpoint(address, lambda: renewal.identity),
             f"{config.server} port {config.server_port}",
             on_connected,
             on_seen,
+            trust.ask,
+            trust.expel,
         )
 
     def mapper(self, on_change: Callable[[], None]) -> PortMapper:

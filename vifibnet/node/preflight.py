@@ -16,6 +16,7 @@ from vifibnet.errors import BadInput
 from vifibnet.node.config import NodeConfig
 from vifibnet.node.lock import Lock, check_state_path
 from vifibnet.node.openvpn import OpenVPNSettings, refusal
+from vifibnet.node.revocations import directory_of
 from vifibnet.pki.certificates import Identity
 from vifibnet.store.peers import PeerStore
 from vifibnet.wire.babel import PORT
@@ -39,7 +40,8 @@ def check(config: NodeConfig, now: datetime | None = None) -> Identity:
     check_directory("--state", config.state)
     check_directory("--log", config.log)
     check_state_path(config.state)
-    identity = Identity.load(config.ca, config.cert, config.key, now or datetime.now(UTC))
+    renewing = config.server is not None
+    identity = Identity.load(config.ca, config.cert, config.key, now or datetime.now(UTC), renewing=renewing)
     # Before the ports: with a second node they are taken as well, and that would be the lesser answer.
     Lock(config.state).release()
     PeerStore.open(config.peers_db, identity.network).close()
@@ -66,6 +68,7 @@ def openvpn_settings(config: NodeConfig) -> OpenVPNSettings:
         mtu=config.mtu,
         verbose=config.verbose,
         extra=config.openvpn_args,
+        revoked=directory_of(config.state),
     )
 
 

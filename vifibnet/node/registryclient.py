@@ -14,21 +14,33 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.protocols.amp import AMP, AmpError, Command
+from twisted.protocols.amp import AMP, AmpError, Command, UnhandledCommand
 from zope.interface import implementer
 
-from vifibnet.errors import BadAddress, BadEndpoints, RegistryRefusal, RegistryUnreachable
+from vifibnet.errors import (
+    BadAddress,
+    BadEndpoints,
+    CertificateExpired,
+    CertificateRevoked,
+    RegistryRefusal,
+    RegistryUnreachable,
+)
 from vifibnet.interfaces import IRegistry
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers
+from vifibnet.pki.keepalive import keep_alive
+from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers, GetRevocations, Renew, RevocationsChanged
 from vifibnet.wire.endpoints import format_endpoints, parse_endpoints
+from vifibnet.wire.revocation import MAX_DOCUMENT
 
 CALL_TIMEOUT = 10.0
 """Seconds that one call may take, the waiting for a connection included."""
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds between attempts to connect: at first and at most, to which jitter comes."""
+
+REVOKED_DELAY = 600.0
+"""The same, in the mean, once the registry has said that our certificate was revoked."""
 
 
 @implementer(IRegistry)
@@ -51,22 +63,32 @@ class RegistryClient(Service):
         where: str,
         on_connected: Callable[[], None] = lambda: None,
         on_seen: Callable[[], None] = lambda: None,
+        on_revocations: Callable[[], None] = lambda: None,
+        on_revoked: Callable[[], None] = lambda: None,
     ) -> None:
         """``endpoint`` has TLS in it; ``where`` is what it is called in messages; ``on_connected`` is called
-        when the registry answers again, ``on_seen`` when it sees us somewhere else."""
+        when the registry answers again, if only to say that our certificate has expired, ``on_seen`` when it
+        sees us somewhere else, ``on_revocations`` when it has a new revocation list, ``on_revoked`` when it
+        says that our own certificate is on it."""
         self._reactor = reactor
         self._where = where
         self._on_connected = on_connected
         self._on_seen = on_seen
+        self._on_revoked = on_revoked
+        self._revoked = False
         self._problem = "no connection yet"
         backoff = backoffPolicy(FIRST_DELAY, LONGEST_DELAY, 1.5, lambda: rng.random() * FIRST_DELAY)
-        factory = Factory.forProtocol(lambda: _Connection(self._made, self._lost))
+        factory = Factory.forProtocol(lambda: _Connection(self._made, self._lost, on_revocations))
         factory.noisy = False
         # For the ClientService every connection is a success, also one on which we are turned away.
         self._turned_away = 0
-        self._client = ClientService(
-            endpoint, factory, lambda attempt: backoff(max(attempt, self._turned_away)), clock=reactor
-        )
+
+        def delay(attempt: int) -> float:
+            if self._revoked:
+                return REVOKED_DELAY * (0.5 + rng.random())
+            return backoff(max(attempt, self._turned_away))
+
+        self._client = ClientService(endpoint, factory, delay, clock=reactor)
         self._connection: _Connection | None = None
 
     def startService(self) -> None:
@@ -101,6 +123,30 @@ class RegistryClient(Service):
             raise RegistryUnreachable(where=self._where, problem="it names a peer that cannot be understood")
         return peer
 
+    async def renew(self, request: str) -> str:
+        """A new certificate for a request, both as PEM; ours may have expired."""
+        return str((await self._call(Renew, request=request))["certificate"])
+
+    def reconnect(self) -> None:
+        """Hang up and connect anew: there is a new certificate to show."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    async def revocations(self, known: int) -> bytes | None:
+        """The revocation list in all its pieces, or None when its number is not greater than ``known``."""
+        document, number = b"", None
+        while True:
+            answer = await self._call(GetRevocations, number=known, offset=len(document))
+            if number not in (None, answer["number"]):
+                # There is a newer one meanwhile.
+                document, number = b"", None
+                continue
+            document, number = document + answer["piece"], answer["number"]
+            if len(document) >= answer["length"]:
+                return document or None
+            if not answer["piece"] or answer["length"] > MAX_DOCUMENT:
+                raise RegistryUnreachable(where=self._where, problem="its revocation list has no end")
+
     async def _call(self, command: type[Command], **arguments: object) -> dict[str, Any]:
         """Call on the present connection, or on the one that is about to be made."""
         connection: _Connection | None = None
@@ -117,6 +163,8 @@ class RegistryClient(Service):
             if self.running:
                 raise
             raise RegistryUnreachable(where=self._where, problem="this node stops") from None
+        except UnhandledCommand:
+            raise RegistryUnreachable(where=self._where, problem="it is too old for this question") from None
         except Exception as error:
             if connection is not None:
                 connection.abort()
@@ -142,14 +190,23 @@ class RegistryClient(Service):
         try:
             await self._ask(connection, GetPeers, count=1)
             self._turned_away = 0
+            self._revoked = False
             return
         except Exception as error:
             problem = _words(error)
+            self._revoked = isinstance(error, CertificateRevoked)
+            renewing = isinstance(error, CertificateExpired)
+        if self._revoked:
+            self._on_revoked()
         self._turned_away += 1
         say = self.log.debug if problem == self._problem else self.log.warn
         self._problem = problem
         say("the registry at {where} turns us away: {problem}", where=self._where, problem=problem)
-        connection.abort()
+        if renewing:
+            # This connection is good for that.
+            self._on_connected()
+        else:
+            connection.abort()
 
     def _answered(self, connection: _Connection, seen: str) -> None:
         changed, self.seen = seen != self.seen, seen
@@ -173,18 +230,29 @@ class RegistryClient(Service):
 
 
 class _Connection(AMP):
-    """One AMP connection; it makes calls and takes none."""
+    """One AMP connection; it makes calls, and is told what has changed."""
 
     def __init__(
-        self, on_made: Callable[[_Connection], None], on_lost: Callable[[_Connection], None]
+        self,
+        on_made: Callable[[_Connection], None],
+        on_lost: Callable[[_Connection], None],
+        on_revocations: Callable[[], None],
     ) -> None:
         super().__init__()
+        self._on_revocations = on_revocations
         self._on_made = on_made
         self._on_lost = on_lost
+
+    @RevocationsChanged.responder
+    def revocations_changed(self, number: int) -> dict[str, Any]:
+        """The registry has a new revocation list."""
+        self._on_revocations()
+        return {}
 
     def connectionMade(self) -> None:
         """Tell the one who uses it."""
         super().connectionMade()
+        keep_alive(self.transport)
         self._on_made(self)
 
     def connectionLost(self, reason: Any = None) -> None:

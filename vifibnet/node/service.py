@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Callable
 from ipaddress import IPv6Network
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -20,15 +21,7 @@ from twisted.internet.defer import (
     succeed,
 )
 from twisted.internet.task import deferLater
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogObserver,
-    Logger,
-    LogLevel,
-    LogLevelFilterPredicate,
-    globalLogPublisher,
-    textFileLogObserver,
-)
+from twisted.logger import Logger
 
 from vifibnet.errors import BadInput, CommandFailed
 from vifibnet.model.addresses import Prefix
@@ -38,6 +31,7 @@ from vifibnet.node.config import NodeConfig
 from vifibnet.node.external import endpoints_to_declare
 from vifibnet.node.hearsay import Hearsay, Telling
 from vifibnet.node.nudge import Nudge
+from vifibnet.node.ownlog import OwnLog
 from vifibnet.node.parts import Parts
 from vifibnet.node.peers import PeerRefresh
 from vifibnet.node.status import StatusServer
@@ -50,9 +44,6 @@ from vifibnet.wire.endpoints import format_endpoints
 
 if TYPE_CHECKING:
     from vifibnet.node.portmap.mapper import PortMapper
-
-DEBUG_FROM = 3
-"""The ``--verbose`` from which our own log has debug messages, and those of the libraries."""
 
 MAP_AFTER = 2.0
 """Seconds from the first tunnels to the search for a gateway."""
@@ -77,7 +68,7 @@ class NodeService(Service):
         self._parts = parts or Parts(reactor, rng, config, identity)
         self._lan: frozenset[Prefix] = frozenset()
         self._mapper: PortMapper | None = None
-        self._observer: ILogObserver | None = None
+        self._own_log = OwnLog(config.log, config.verbose)
         self._pause: Deferred[Any] = succeed(None)
         self._mapping: Deferred[Any] = succeed(None)
 
@@ -85,17 +76,18 @@ class NodeService(Service):
 
     def startService(self) -> None:
         """Take the lock and begin. Raises BadInput when there is another node, or no peer database."""
-        self._open_log()
+        self._own_log.open()
         try:
             self._lock = self._parts.lock()
             try:
+                self._trust = self._parts.trust(self._trust_changed)
                 self._store = self._parts.store()
             except BaseException:
                 self._lock.release()
                 raise
         except BadInput as error:
             self.log.critical("{problem}", problem=str(error))
-            self._close_log()
+            self._own_log.close()
             raise
         super().startService()
         self._started = self._reactor.seconds()
@@ -125,12 +117,16 @@ class NodeService(Service):
             self._drain,
             self._isolated,
         )
-        self._servers = parts.servers(self._served_changed)
+        self._servers = parts.servers(self._served_changed, self._trust.files.welcome)
         self._hearsay = Hearsay(
             reactor, identity.prefix, self._tellings, lambda: self._tunnels.by_tap, self._endpoints_changed
         )
         self._peers: PeerRefresh | None = None
-        self._registry = parts.registry(self._registry_connected, self._endpoints_changed)
+        self._renewal = parts.renewal(self._renewed, self._certificate_holders)
+        self._registry = parts.registry(
+            self._registry_connected, self._endpoints_changed, self._trust, self._renewal
+        )
+        self._trust.registry = self._renewal.registry = self._registry
         if self._registry is not None:
             self._peers = PeerRefresh(
                 reactor,
@@ -155,10 +151,19 @@ class NodeService(Service):
             address=str(identity.network.address(identity.prefix)),
         )
         self._status.startService()
-        if self._registry is not None and self._peers is not None:
+        if self._registry is not None:
             self._registry.startService()
+        self._renewal.startService()
+        await self._renewal.valid()
+        if not self.running:
+            return
+        self._trust.startService()
+        if self._peers is not None:
             self._peers.startService()
+        first_answer = self._trust.first_answer()
         await self._prepare_kernel()
+        # Nobody who was revoked shall have a tunnel for even a moment, if that can be known.
+        await first_answer
         if not self.running:
             return
         self._start_child("babeld", self._babeld)
@@ -221,6 +226,8 @@ class NodeService(Service):
         self._pause.cancel()
         self._mapping.cancel()
         self._nudge.stop()
+        self._renewal.stopService()
+        self._trust.stopService()
         if self._hearsay.running:
             self._hearsay.stopService()
         if self._peers is not None:
@@ -236,10 +243,11 @@ class NodeService(Service):
         await self._bounded(END, "a tunnel or a port mapping", DeferredList(ends, consumeErrors=True))
         restores = [Deferred.fromCoroutine(part()) for part in (self._kernel.restore, self._drain.clean)]
         await self._bounded(RESTORE, "the machine's network", gatherResults(restores, consumeErrors=True))
+        self._trust.files.close()
         self._store.close()
         self._lock.release()
         self.log.info("node {prefix} has stopped", prefix=str(self._identity.prefix))
-        self._close_log()
+        self._own_log.close()
 
     async def _bounded(self, seconds: float, what: str, done: Deferred[Any]) -> None:
         """Wait for it, but not too long; what fails or hangs does not keep the rest from stopping."""
@@ -256,8 +264,25 @@ class NodeService(Service):
     # -- who hears of what ------------------------------------------------------------------------------
 
     def _registry_connected(self) -> None:
+        self._renewal.retry()
+        self._trust.ask()
         if self._peers is not None:
             self._peers.connected()
+
+    def _renewed(self) -> None:
+        self._trust.serial = self._renewal.identity.certificate.serial_number
+        if self._registry is not None:
+            self._registry.reconnect()
+
+    def _certificate_holders(self) -> list[Callable[[], None]]:
+        return [*self._tunnels.holders(), *(server.holder() for server in self._servers.values())]
+
+    def _trust_changed(self, doubtful: frozenset[Prefix]) -> None:
+        """Others were revoked: they lose their tunnels with us now."""
+        for server in self._servers.values():
+            done = Deferred.fromCoroutine(server.dismiss())
+            done.addErrback(lambda failure: self.log.failure("a peer cannot be disconnected", failure))
+        self._tunnels.cut(doubtful | self._trust.files.nodes())
 
     def _isolated(self) -> None:
         if self._peers is not None:
@@ -318,6 +343,8 @@ class NodeService(Service):
                 for route in self._babeld.routes
                 if route.installed and route.metric < INFINITY
             ),
+            revoked=self._trust.files.nodes(),
+            outcast=self._trust.outcast,
         )
 
     def _endpoints(self) -> tuple[Endpoint, ...] | None:
@@ -361,23 +388,3 @@ class NodeService(Service):
             registry=None if registry is None else RegistryStatus(registry.connected, registry.seen),
             peers_known=len(self._store),
         )
-
-    # -- the log ----------------------------------------------------------------------------------------
-
-    def _open_log(self) -> None:
-        """Also write to ``LOG/vifibnet-node.log``, whatever twistd itself logs to."""
-        self._log_file = (self._config.log / "vifibnet-node.log").open("a", encoding="utf-8", buffering=1)
-        verbose = self._config.verbose >= DEBUG_FROM
-        # What the libraries tell of their sockets and factories is worth nothing to an operator.
-        predicate = LogLevelFilterPredicate(LogLevel.info if verbose else LogLevel.warn)
-        predicate.setLogLevelForNamespace("vifibnet", LogLevel.debug if verbose else LogLevel.info)
-        self._observer = FilteringLogObserver(
-            textFileLogObserver(self._log_file, timeFormat="%Y-%m-%dT%H:%M:%S.%f%z"), [predicate]
-        )
-        globalLogPublisher.addObserver(self._observer)
-
-    def _close_log(self) -> None:
-        if self._observer is not None:
-            globalLogPublisher.removeObserver(self._observer)
-            self._observer = None
-            self._log_file.close()

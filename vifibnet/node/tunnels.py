@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ from vifibnet.model.tunnels import (
     plan,
 )
 from vifibnet.node.config import NodeConfig
+from vifibnet.node.drain import Quiet
 from vifibnet.node.taps import client_taps
 from vifibnet.store.peers import KnownPeer, PeerStore
 from vifibnet.wire.endpoints import format_endpoints
@@ -60,27 +62,22 @@ class Client(Protocol):
         """End the tunnel; returns when the process is gone."""
 
 
-class Quiet(Protocol):
-    """What Drain is to us. Both calls raise CommandFailed."""
-
-    async def silence(self, tap: str) -> None:
-        """Let no babel pass on this tap."""
-
-    async def release(self, tap: str) -> None:
-        """Let it pass again."""
-
-
 Connect = Callable[[str, Prefix, Sequence[Endpoint], Callable[[], None]], Client]
 """Makes a client, not started yet: tap, peer, its endpoints, what to call when ``up`` has changed."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What else reaches whom: peers connected to our servers, peers on the LAN, installed routes by tap."""
+    """What else reaches whom: peers connected to our servers, peers on the LAN, installed routes by tap.
+
+    ``revoked`` nodes are nobody's peers; an ``outcast`` is one of them.
+    """
 
     served: frozenset[Prefix] = frozenset()
     lan: frozenset[Prefix] = frozenset()
     routes: Mapping[str, int] = field(default_factory=dict)
+    revoked: frozenset[Prefix] = frozenset()
+    outcast: bool = False
 
 
 @dataclass
@@ -97,6 +94,10 @@ class _Link:
     stopping: bool = False
     silenced: bool = False
     emptying: Deferred[None] = field(default_factory=lambda: succeed(None))
+
+    @property
+    def remote(self) -> str | None:
+        return None if self.client.remote is None else format_endpoints([self.client.remote])
 
 
 class Tunnels(Service):
@@ -163,6 +164,24 @@ class Tunnels(Service):
         self._known = None
         self.decide()
 
+    def cut(self, peers: frozenset[Prefix]) -> None:
+        """End the tunnels to these peers at once; those who may still be peers are connected to anew."""
+        for link in list(self._links.values()):
+            if link.peer in peers:
+                self.log.info("the tunnel to {peer} is cut", peer=str(link.peer))
+                self._stop(link)
+        self.decide()
+
+    def holders(self) -> list[Callable[[], None]]:
+        """For each tunnel a call that ends it, if it still stands, so that it is opened anew."""
+
+        def end(link: _Link) -> None:
+            if self._links.get(link.tap) is link and not link.stopping:
+                self.log.info("the tunnel to {peer} is opened anew", peer=str(link.peer))
+                self._end(link)
+
+        return [partial(end, link) for link in self._links.values()]
+
     def repair(self) -> None:
         """Decide again soon: something has changed. Several changes at once make one decision."""
         if self.running and not (self._soon is not None and self._soon.active()):
@@ -186,9 +205,7 @@ class Tunnels(Service):
             TunnelStatus(
                 tap=tunnel.tap,
                 peer=str(tunnel.peer),
-                remote=format_endpoints([remote])
-                if (remote := self._links[tunnel.tap].client.remote)
-                else None,
+                remote=self._links[tunnel.tap].remote,
                 up=tunnel.up,
                 since=tunnel.since,
                 routes=tunnel.routes,
@@ -230,6 +247,7 @@ class Tunnels(Service):
             settle=4 * self._config.hello,
             refresh=refresh,
             died=self._died,
+            revoked=around.revoked,
         )
 
     def _peer(self, known: KnownPeer, now: float) -> Peer:
@@ -295,8 +313,11 @@ class Tunnels(Service):
         self.log.info("dropping the tunnel to {peer}: {reason}", peer=str(action.peer), reason=action.reason)
         if action.rest:
             self._resting[action.peer] = self._reactor.seconds() + self._config.tunnel_refresh
+        self._end(link)
+
+    def _end(self, link: _Link) -> None:
         link.stopping = True
-        if link.client.up:
+        if link.client.up and link.peer not in self._observe().revoked:
             Deferred.fromCoroutine(self._empty_and_stop(link))
         else:
             self._stop(link)
@@ -362,15 +383,12 @@ class Tunnels(Service):
         now = self._reactor.seconds()
         stood = link.up_at is not None and now - link.up_at >= 4 * self._config.hello
         failures = 1 if stood else self._failed.get(link.peer, 0) + 1
-        longest = ISOLATED_RETRY if self._isolated(self._observe()) else LAST_RETRY
+        around = self._observe()
+        longest = ISOLATED_RETRY if self._isolated(around) and not around.outcast else LAST_RETRY
         self._failed[link.peer] = failures
         self._store.failed(link.peer, next_try(failures, now, self._rng, longest))
         self._known = None
         say = self.log.info if link.up_at is not None or failures == 1 else self.log.debug
-        say(
-            "the tunnel to {peer} over {tap} {what}: {reason}",
-            peer=str(link.peer),
-            tap=link.tap,
-            what="ended" if link.up_at is not None else "did not come up",
-            reason=reason,
-        )
+        words = "the tunnel to {peer} over {tap} {what}: {reason}"
+        what = "ended" if link.up_at is not None else "did not come up"
+        say(words, peer=str(link.peer), tap=link.tap, what=what, reason=reason)

@@ -49,11 +49,14 @@ class Identity:
     prefix: Prefix
 
     @classmethod
-    def load(cls, ca: Path | str, cert: Path | str, key: Path | str, now: datetime) -> Identity:
+    def load(
+        cls, ca: Path | str, cert: Path | str, key: Path | str, now: datetime, *, renewing: bool = False
+    ) -> Identity:
         """Read the three files of ``--ca``, ``--cert`` and ``--key``.
 
         Raises BadInput, naming option and file, unless the three belong together, are valid at
-        ``now`` (aware) and say which node of which network this is.
+        ``now`` (aware) and say which node of which network this is. Who is ``renewing`` may have a
+        certificate that has expired.
         """
         authority = load_ca(ca, "--ca")
         certificate = load_certificate(cert, "--cert")
@@ -74,7 +77,10 @@ class Identity:
         check_valid(
             authority.certificate, f"--ca {ca}", now, "fetch the new one with vifibnet setup --ca-only"
         )
-        check_valid(certificate, what, now, "get a new one with vifibnet setup")
+        renewable = renewing and now > certificate.not_valid_after_utc
+        if not renewable:
+            remedy = "give --server, so that the registry can renew it, or get a new one with vifibnet setup"
+            check_valid(certificate, what, now, remedy)
         return cls(certificate, private, authority, authority.network, prefix)
 
 

@@ -45,24 +45,51 @@ log = Logger()
 MAX_CHAIN = 10
 """How many certificates of a stranger are looked at."""
 
+_HAS_EXPIRED = 10
+"""OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED."""
+
 
 def server_options(authority: Authority, names: Sequence[str], now: datetime) -> CertificateOptions:
     """How the registry answers: with a certificate of its own, made here, and its CA behind it.
 
     ``names`` are the DNS names and addresses by which it is called. A client may show a certificate of the
-    network and is refused with a wrong one; one that shows none is let in (``getPeerCertificate`` is None).
+    network and is refused with a wrong one, but for one that has expired; one that shows none is let in
+    (``getPeerCertificate`` is None).
     Raises BadInput naming ``--name``.
     """
     # Twisted's annotations still name pyOpenSSL's own types, which pyOpenSSL itself has deprecated.
     certificates: dict[str, Any] = {"extraCertChain": [authority.certificate]}
     certificates["privateKey"], certificates["certificate"] = authority.server_certificate(names, now)
-    return CertificateOptions(
+    return _GraciousOptions(
         **certificates,
         verify=True,
         caCerts=[X509.from_cryptography(authority.certificate)],
         requireCertificate=False,
         raiseMinimumTo=TLSVersion.TLSv1_2,
     )
+
+
+class _GraciousOptions(CertificateOptions):
+    """Lets a client in that shows a certificate whose only fault is that it has expired.
+
+    It may renew it and nothing else, which is for those to see to who look at the certificate.
+    """
+
+    _asks_us = False
+
+    def getContext(self) -> SSL.Context:
+        """The context, whose verification asks us."""
+        context: SSL.Context = super().getContext()
+        if not self._asks_us:
+            # Once: a context that is in use cannot be changed.
+            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_CLIENT_ONCE, _is_member)
+            self._asks_us = True
+        return context
+
+
+def _is_member(_connection: SSL.Connection, _shown: X509, error: int, depth: int, trusted: int) -> bool:
+    """OpenSSL's question about each certificate of the chain and each of its faults, one at a time."""
+    return bool(trusted) or (depth == 0 and error == _HAS_EXPIRED)
 
 
 def client_options(

@@ -3,33 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from cryptography import x509
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.amp import AMP
+from twisted.python.failure import Failure
 
-from vifibnet.errors import InternalError, RegistryRefusal
+from vifibnet.errors import BadArguments, CertificateExpired, InternalError, RegistryRefusal, UnknownNode
 from vifibnet.model.addresses import Prefix
+from vifibnet.registry.bounded import BoundedAMP
 from vifibnet.registry.core import Registry, normal_address
-from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers
+from vifibnet.wire.amp import (
+    MAX_PIECE,
+    Declare,
+    GetBootstrapPeer,
+    GetPeers,
+    GetRevocations,
+    Renew,
+    RevocationsChanged,
+)
 
 log = Logger()
 
 MAX_VALUE = 0xFFFF
 """Bytes of one value in an AMP box."""
 
+LINGER = 1.0
+"""Seconds for the refusal to arrive before the connection of a stranger is cut."""
+
 Result = dict[str, Any]
 
 
-class NodeFace(AMP):
+class NodeFace(BoundedAMP):
     """One node's connection. Every call looks its certificate up again: it may have been replaced since."""
 
+    _seen: str | None = None
+
     def __init__(self, registry: Registry, certificate: x509.Certificate) -> None:
-        AMP.__init__(self)
+        super().__init__()
         self._registry = registry
-        self._serial = certificate.serial_number
+        self.serial = certificate.serial_number
         self._not_after = certificate.not_valid_after_utc
+        self.node: Prefix | None = None
+        self._cut: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:  # noqa: N802
+        """From now on the node is told what changes, unless we do not know it."""
+        super().connectionMade()
+        with suppress(UnknownNode):
+            self.node = self._registry.node_of_certificate(self.serial, self._not_after)
+            self._registry.connected(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        """Nobody to tell any more."""
+        self._registry.disconnected(self)
+        if self._cut is not None and self._cut.active():
+            self._cut.cancel()
+        super().connectionLost(reason)
+
+    def revocations_changed(self, number: int) -> None:
+        """Tell the node that there is a new revocation list."""
+        self.callRemote(RevocationsChanged, number=number)
+
+    def abort(self) -> None:
+        """Hang up now."""
+        transport: Any = self.transport
+        transport.abortConnection()
 
     @Declare.responder
     def declare(self, endpoints: str) -> Result:
@@ -46,28 +88,55 @@ class NodeFace(AMP):
         """Name one other node."""
         return self._answer("GetBootstrapPeer", lambda node: _peer(*self._registry.bootstrap_peer(node)))
 
+    @GetRevocations.responder
+    def get_revocations(self, number: int, offset: int) -> Result:
+        """Hand out the revocation list, piece by piece."""
+        return self._answer("GetRevocations", lambda _: self._revocations(number, offset))
+
+    def _revocations(self, known: int, offset: int) -> Result:
+        if offset < 0:
+            raise BadArguments(method="GetRevocations", problem="the offset is negative")
+        number, document = self._registry.revocations.current()
+        if number <= known:
+            document = b""
+        return {"number": number, "length": len(document), "piece": document[offset : offset + MAX_PIECE]}
+
+    @Renew.responder
+    def renew(self, request: str) -> Result:
+        """Give a new certificate, also to who has an expired one."""
+        return self._guarded("Renew", lambda: {"certificate": self._registry.renew(self.serial, request)})
+
     def _declare(self, node: Prefix, endpoints: str) -> Result:
         self._registry.declare(node, endpoints)
         return {}
 
     def _answer(self, command: str, call: Callable[[Prefix], Result]) -> Result:
+        return self._guarded(
+            command, lambda: call(self._registry.node_of_certificate(self.serial, self._not_after))
+        )
+
+    def _guarded(self, command: str, call: Callable[[], Result]) -> Result:
         source = self._source()
         try:
-            node = self._registry.node_of_certificate(self._serial, self._not_after)
-            return {**call(node), "seen": source}
+            return {**call(), "seen": source}
         except RegistryRefusal as refusal:
             log.info(
                 "refused {command} from {source}: {why}", command=command, source=source, why=str(refusal)
             )
+            stranger = isinstance(refusal, UnknownNode) and not isinstance(refusal, CertificateExpired)
+            if stranger and self._cut is None:
+                self._cut = self._registry.call_later(LINGER, self.abort)
             raise
         except Exception:
             log.failure("{command} from {source} failed", command=command, source=source)
             raise InternalError from None
 
     def _source(self) -> str:
-        transport: Any = self.transport
-        host = str(getattr(transport.getPeer(), "host", ""))
-        return str(normal_address(host) or host)
+        if self._seen is None:
+            transport: Any = self.transport
+            host = str(getattr(transport.getPeer(), "host", ""))
+            self._seen = str(normal_address(host) or host)
+        return self._seen
 
 
 def _peer(prefix: Prefix, endpoints: str) -> Result:

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from cryptography.hazmat.primitives.serialization import Encoding
-from twisted.internet.interfaces import IReactorTime
+from cryptography.x509 import CertificateSigningRequest
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from vifibnet.errors import (
     BadArguments,
     BadEmail,
     BadEndpoints,
+    CertificateExpired,
+    CertificateRevoked,
     NoPeerYet,
     NotInsideNetwork,
+    StorageFailed,
+    TooManyTokens,
     UnknownNode,
     UnknownToken,
 )
 from vifibnet.interfaces import IMailer
 from vifibnet.model.addresses import Prefix
-from vifibnet.pki.authority import Authority
+from vifibnet.pki.authority import NODE_DAYS, Authority
 from vifibnet.pki.requests import check_request
+from vifibnet.registry.connections import Connection, Connections
 from vifibnet.registry.mail import Invitation
-from vifibnet.store.registry import RegistryStore
+from vifibnet.registry.revocation import Revocations
+from vifibnet.store.pem import Signed, key_hash
+from vifibnet.store.registry import GRACE, RegistryStore
 from vifibnet.wire.endpoints import format_endpoints, is_host, parse_endpoints
 
 log = Logger()
@@ -41,6 +50,11 @@ MAX_EMAIL = 254
 
 TOKEN_BYTES = 16
 """Random bytes of a token, which is written in hexadecimal so that no shell or mail reader breaks it."""
+
+HOUR = 3600.0
+
+TOKENS_PER_HOUR = 5
+"""How many mails with a token an address may get within an hour, whoever asks for them."""
 
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
 
@@ -73,14 +87,29 @@ class Registry:
         mailer: IMailer,
         clock: IReactorTime,
         invitation: Invitation,
+        *,
+        cert_days: float = NODE_DAYS,
+        grace: float = GRACE,
     ) -> None:
-        """``clock.seconds()`` counts from 1970; ``invitation`` writes the mail that brings a token."""
+        """``clock.seconds()`` counts from 1970; ``invitation`` writes the mail that brings a token.
+
+        Certificates last ``cert_days``; one that expired may be renewed for ``grace`` seconds.
+        """
         self._authority = authority
         self._store = store
         self._mailer = mailer
         self._clock = clock
         self._invitation = invitation
         self.network = authority.network
+        self.connections = Connections()
+        self._cert_days = cert_days
+        self._grace = grace
+        self.revocations = Revocations(authority, store, clock, self.connections, grace)
+        self._closed = False
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
+        """Do something later, on the registry's clock."""
+        return self._clock.callLater(seconds, call)
 
     # -- for everybody --------------------------------------------------------------------------------
 
@@ -89,11 +118,15 @@ class Registry:
         return self._authority.ca_pem.decode("ascii")
 
     async def request_token(self, email: str) -> None:
-        """Send a token that is good for one certificate within 24 h. Raises BadEmail and MailFailed.
+        """Send a token that is good for one certificate within 24 h.
+
+        Raises BadEmail, TooManyTokens and MailFailed.
 
         When the mail cannot be handed to the mail server no token is left behind.
         """
         check_email(email)
+        if self._store.mailed_since(email, self._clock.seconds() - HOUR) >= TOKENS_PER_HOUR:
+            raise TooManyTokens(email=email, count=TOKENS_PER_HOUR)
         token = secrets.token_hex(TOKEN_BYTES)
         # Before the mail: it may arrive, and the token be used, before the mail server's last word does.
         self._store.add_token(token, email)
@@ -107,20 +140,29 @@ class Registry:
     def request_certificate(self, token: str, request: str) -> str:
         """Trade a token and a certificate request (PEM) for a certificate (PEM).
 
-        Raises UnknownToken, BadRequest, NetworkFull or AuthorityExpired; the token is then still good.
+        As long as the token would be good, the same certificate is given again for the same token and key:
+        an answer may get lost. Raises UnknownToken, BadRequest, NetworkFull or AuthorityExpired; the token
+        is then still good.
         """
         token = token.strip()
         if len(token) > 100 or not token.isascii():
             raise UnknownToken
         checked = check_request(request)
+        return self._store.issue(token, key_hash(checked.public_key()), PREFIX_LENGTH, self._sign(checked))
+
+    def _sign(self, request: CertificateSigningRequest) -> Callable[[Prefix, int], Signed]:
         now = datetime.fromtimestamp(self._clock.seconds(), UTC)
 
-        def sign(prefix: Prefix, serial: int) -> bytes:
-            return self._authority.sign(checked, prefix, serial, now).public_bytes(Encoding.PEM)
+        def sign(prefix: Prefix, serial: int) -> Signed:
+            signed = self._authority.sign(request, prefix, serial, now, self._cert_days)
+            log.info(
+                "signed {subject}, serial number {serial}",
+                subject=signed.subject.rfc4514_string(),
+                serial=serial,
+            )
+            return Signed.of(signed)
 
-        pem = self._store.issue(token, PREFIX_LENGTH, sign)
-        log.info("issued a certificate to {subject}", subject=checked.subject.rfc4514_string())
-        return pem
+        return sign
 
     def bootstrap_peer(self, caller: Prefix | None = None) -> tuple[Prefix, str]:
         """One peer that can be reached, never the caller itself, with its endpoints. Raises NoPeerYet."""
@@ -130,6 +172,26 @@ class Registry:
         return peer
 
     # -- for nodes ------------------------------------------------------------------------------------
+
+    def connected(self, connection: Connection) -> None:
+        """A node connected over AMP."""
+        self.connections.add(connection)
+        self._seen(connection.node)
+
+    def disconnected(self, connection: Connection) -> None:
+        """A connection ended; it may be one of nobody that we know."""
+        self.connections.discard(connection)
+        self._seen(connection.node)
+
+    def _seen(self, node: Prefix | None) -> None:
+        # Not worth an error, and after the last connections' end there is no database any more.
+        if node is not None and not self._closed:
+            with suppress(StorageFailed):
+                self._store.seen(node)
+
+    def close(self) -> None:
+        """All connections are going to end, which says nothing about the nodes."""
+        self._closed = True
 
     def node_at(self, source: str) -> Prefix | None:
         """The node whose subnet a connection comes from; None outside the network or an issued subnet."""
@@ -149,10 +211,26 @@ class Registry:
 
     def node_of_certificate(self, serial: int, not_after: datetime) -> Prefix:
         """The node that showed a certificate of our CA. Raises UnknownNode if it is no longer good."""
-        node = self._store.node_by_serial(serial)
-        if node is None or self._clock.seconds() > not_after.timestamp():
+        standing = self._store.certificates.standing(serial)
+        if standing is None:
             raise UnknownNode
-        return node
+        if standing.revoked:
+            raise CertificateRevoked
+        if self._clock.seconds() > not_after.timestamp():
+            raise CertificateExpired
+        return standing.prefix
+
+    def renew(self, serial: int, request: str) -> str:
+        """Give the node that showed this certificate a new one (PEM) for a request (PEM).
+
+        The certificate may have expired, but no longer ago than the grace. Raises UnknownNode, BadRequest
+        and AuthorityExpired.
+        """
+        checked = check_request(request)
+        certificates, key = self._store.certificates, key_hash(checked.public_key())
+        node, pem = certificates.renew(serial, key, self._grace, self._sign(checked))
+        log.info("renewed the certificate of {node}", node=str(node))
+        return pem
 
     def declare(self, node: Prefix, endpoints: str) -> None:
         """Remember for 24 h where a node can be reached; an empty string: nowhere.

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from vifibnet.errors import BadInput
+from vifibnet.registry.limits import raise_descriptors
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 -- a registry is there for everybody
 """What is listened on unless the operator says otherwise."""
@@ -20,8 +21,10 @@ _ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 def open_sockets(port: int, interfaces: Sequence[str] = ()) -> list[socket.socket]:
     """Listen on a port of some of this machine's addresses, or of all; a missing IP version is no error.
 
-    Raises BadInput naming PORT or ``--interface``; then nothing stays open.
+    This process may then have as many connections as the system allows. Raises BadInput naming PORT or
+    ``--interface``; then nothing stays open.
     """
+    raise_descriptors()
     sockets: list[socket.socket] = []
     try:
         for interface in interfaces or EVERYWHERE:

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IHandshakeListener,
+    IListeningPort,
     IOpenSSLContextFactory,
     IProtocol,
     IProtocolNegotiationFactory,
@@ -22,20 +23,17 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 from zope.interface import implementer
 
+from vifibnet.pki.keepalive import keep_alive
 from vifibnet.registry.amp import NodeFace
 from vifibnet.registry.core import Registry
+from vifibnet.registry.gate import Gate, Visit
+from vifibnet.registry.limits import Limits, Rate
 from vifibnet.wire.amp import ALPN
 
 log = Logger()
 
-HANDSHAKE_TIMEOUT = 15.0
-"""Seconds for the TLS handshake."""
-
 HTTP_LIFE = 600.0
 """Seconds after which an HTTP connection is cut, however busy it looks: its client dials again."""
-
-KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 20, socket.TCP_KEEPCNT: 3}
-"""A node that vanished is noticed within two minutes; nodes stay connected without a word for days."""
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -44,10 +42,15 @@ class RegistryPort(Factory):
 
     noisy = False
 
-    def __init__(self, registry: Registry, site: Site, clock: IReactorTime) -> None:
+    def __init__(
+        self, registry: Registry, site: Site, clock: IReactorTime, limits: Limits | None = None
+    ) -> None:
         self.registry = registry
         self.site = site
         self.clock = clock
+        self.limits = limits or Limits()
+        self.gate = Gate(clock, self.limits)
+        self.rate = Rate(clock, self.limits.calls_per_second, self.limits.calls_burst)
         self.connections: set[Negotiated] = set()
 
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
@@ -60,14 +63,32 @@ class RegistryPort(Factory):
 
     def over_tls(self, options: IOpenSSLContextFactory, clock: IReactorTime) -> TLSMemoryBIOFactory:
         """The factory to listen with; ``clock`` is the reactor: TLS lets it collect small writes."""
-        factory = TLSMemoryBIOFactory(options, False, self, clock)
+        factory = _Entrance(options, False, self, clock)
         factory.noisy = False
         return factory
 
+    def listen(
+        self, reactor: Any, listening: socket.socket, options: IOpenSSLContextFactory
+    ) -> IListeningPort:
+        """Accept on this socket, of which the reactor gets a duplicate, as fast as we can bear."""
+        factory = self.over_tls(options, reactor)
+        port: IListeningPort = reactor.adoptStreamPort(listening.fileno(), listening.family, factory)
+        self.gate.watch(port)
+        return port
+
     def close(self) -> None:
-        """End all connections now."""
+        """End all connections now; the ports are being closed."""
+        self.gate.release()
         for connection in list(self.connections):
             connection.abort()
+
+
+class _Entrance(TLSMemoryBIOFactory):
+    """Sends those away who have enough connections, before they cost us a TLS object."""
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: N802
+        """One connection; None closes it."""
+        return super().buildProtocol(addr) if self.wrappedFactory.gate.admits(_host(addr)) else None
 
 
 @implementer(IHandshakeListener)
@@ -79,16 +100,21 @@ class Negotiated(Protocol):
         self._address = address
         self._spoken: IProtocol | None = None
         self._deadline: IDelayedCall | None = None
+        self._visit: Visit | None = None
 
     def connectionMade(self) -> None:  # noqa: N802
         """The handshake begins."""
-        self._port.connections.add(self)
-        self._deadline = self._port.clock.callLater(HANDSHAKE_TIMEOUT, self._too_late, "handshake")
+        port = self._port
+        port.connections.add(self)
+        self._visit = port.gate.enter(_host(self._address))
+        self._deadline = port.clock.callLater(port.limits.handshake_timeout, self._too_late, "handshake")
 
     def handshakeCompleted(self) -> None:  # noqa: N802
         """Protocol and certificate are known."""
         transport: Any = self.transport
         self._cancel()
+        if self._visit is not None:
+            self._visit.shaken()
         if transport.negotiatedProtocol != ALPN:
             self._deadline = self._port.clock.callLater(HTTP_LIFE, self._too_late, "HTTP")
             self._speak(self._port.site.buildProtocol(self._address))
@@ -98,8 +124,11 @@ class Negotiated(Protocol):
             log.info("refused AMP to {peer}: it shows no certificate", peer=str(self._address))
             self.abort()
             return
-        _keep_alive(transport)
-        self._speak(NodeFace(self._port.registry, certificate.to_cryptography()))
+        keep_alive(transport)
+        face = NodeFace(self._port.registry, certificate.to_cryptography())
+        host = _host(self._address)
+        face.bound(self._port.limits, self._port.clock, lambda: self._port.rate.take(host))
+        self._speak(face)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         """Pass on what was decrypted."""
@@ -110,6 +139,8 @@ class Negotiated(Protocol):
         """Tell whom it concerns."""
         self._cancel()
         self._port.connections.discard(self)
+        if self._visit is not None:
+            self._visit.left()
         if self._spoken is not None:
             self._spoken.connectionLost(reason)
 
@@ -133,9 +164,5 @@ class Negotiated(Protocol):
             self._deadline = None
 
 
-def _keep_alive(transport: Any) -> None:
-    """Have the kernel find out when the other side vanished; TLS hands this to the TCP transport below."""
-    transport.setTcpKeepAlive(True)
-    handle = transport.transport.getHandle()
-    for option, value in KEEPALIVE.items():
-        handle.setsockopt(socket.IPPROTO_TCP, option, value)
+def _host(address: IAddress | None) -> str:
+    return str(getattr(address, "host", ""))

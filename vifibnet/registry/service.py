@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -13,15 +15,22 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.logger import Logger
 
-from vifibnet.pki.authority import Authority
+from vifibnet.pki.authority import NODE_DAYS, Authority
 from vifibnet.pki.certificates import fingerprint
 from vifibnet.pki.tls import server_options
+from vifibnet.registry.addresses import addresses
+from vifibnet.registry.administration import Administration
+from vifibnet.registry.adminsocket import AdminSocket
 from vifibnet.registry.core import Registry
+from vifibnet.registry.expiry import AuthorityWatch
+from vifibnet.registry.limits import Limits
 from vifibnet.registry.listen import open_sockets
 from vifibnet.registry.mail import Invitation, SMTPMailer
 from vifibnet.registry.port import RegistryPort
 from vifibnet.registry.xmlrpc import RegistrySite
-from vifibnet.store.registry import RegistryStore
+from vifibnet.store.database import IN_MEMORY
+from vifibnet.store.lock import DatabaseLock
+from vifibnet.store.registry import GRACE, RegistryStore
 
 log = Logger()
 
@@ -47,6 +56,12 @@ class RegistryConfig:
     names: tuple[str, ...] = ()
     interfaces: tuple[str, ...] = ()
     plain_http: tuple[str, ...] = ()
+    cert_days: float = NODE_DAYS
+    grace: float = GRACE
+    """Seconds for which an expired certificate may be renewed, and keeps its node's prefix."""
+    admin_socket: str | None = None
+    """Where the operator's commands find us; None beside a database in memory."""
+    limits: Limits = Limits()
 
 
 class RegistryService(MultiService):
@@ -59,6 +74,8 @@ class RegistryService(MultiService):
         self._sockets: list[socket.socket] = []
         self._ports: list[IListeningPort] = []
         self._expiring: IDelayedCall | None = None
+        self._lock: DatabaseLock | None = None
+        self._admin: AdminSocket | None = None
 
     def privilegedStartService(self) -> None:  # noqa: N802
         """Take the port while we are still allowed to. Raises BadInput."""
@@ -69,20 +86,31 @@ class RegistryService(MultiService):
         """Open the database and answer. Raises BadInput."""
         config, clock = self._config, self._reactor
         authority = config.authority
-        self._store = RegistryStore.open(config.db, authority.network, clock.seconds)
+        if config.db not in IN_MEMORY:
+            self._lock = DatabaseLock(config.db, f"--db {config.db}")
+        # Which peers are named is no secret; the system's generator would take as long as all queries.
+        self._store = RegistryStore.open(config.db, authority.network, clock.seconds, Random())  # noqa: S311
         self._mailer = SMTPMailer(self._reactor, config.mailhost, config.mail_port, config.mail_from)
         invitation = Invitation(
             authority.network, config.server, config.port, fingerprint(authority.certificate)
         )
-        registry = Registry(authority, self._store, self._mailer, clock, invitation)
-        site = RegistrySite(registry, clock)
-        self._face = RegistryPort(registry, site, clock)
+        self._registry = registry = Registry(
+            authority,
+            self._store,
+            self._mailer,
+            clock,
+            invitation,
+            cert_days=config.cert_days,
+            grace=config.grace,
+        )
+        self._listen_to_operator(registry)
+        site = RegistrySite(registry, clock, config.limits)
+        self._face = RegistryPort(registry, site, clock, config.limits)
         tls = server_options(authority, config.names, datetime.fromtimestamp(clock.seconds(), UTC))
         for opened in self._sockets:
-            factory = self._face.over_tls(tls, self._reactor)
-            self._ports.append(self._reactor.adoptStreamPort(opened.fileno(), opened.family, factory))
-            # The reactor has a duplicate.
+            self._ports.append(self._face.listen(self._reactor, opened, tls))
             opened.close()
+        AuthorityWatch(clock, authority.certificate.not_valid_after_utc).setServiceParent(self)
         MultiService.startService(self)
         for description in config.plain_http:
             endpoint_service(description, site, reactor=self._reactor).setServiceParent(self)
@@ -90,6 +118,22 @@ class RegistryService(MultiService):
         log.info(
             "registry of {network} listens on port {port}", network=str(authority.network), port=config.port
         )
+
+    def _listen_to_operator(self, registry: Registry) -> None:
+        config = self._config
+        if config.admin_socket is None:
+            return
+
+        def where() -> tuple[str, ...]:
+            return tuple(addresses(config.names, config.interfaces, config.server, registry.network))
+
+        administration = Administration(
+            config.authority, self._store, registry.revocations, self._reactor, where, config.port
+        )
+        option = f"--admin-socket {config.admin_socket}"
+        self._admin = AdminSocket(self._reactor, Path(config.admin_socket), option)
+        self._admin.listen(administration)
+        log.info("the operator is answered at {socket}", socket=config.admin_socket)
 
     async def _stop(self) -> None:
         if self._expiring is not None:
@@ -99,9 +143,14 @@ class RegistryService(MultiService):
         stopping.append(maybeDeferred(MultiService.stopService, self))
         # Their tokens go while there is a database to take them from.
         self._mailer.close()
+        self._registry.close()
         self._face.close()
+        if self._admin is not None:
+            stopping.append(Deferred.fromCoroutine(self._admin.close()))
         await DeferredList(stopping)
         self._store.close()
+        if self._lock is not None:
+            self._lock.release()
         log.info("registry of {network} stopped", network=str(self._config.authority.network))
 
     def stopService(self) -> Deferred[None]:  # noqa: N802
@@ -111,7 +160,7 @@ class RegistryService(MultiService):
     def _expire(self) -> None:
         gone = 0
         try:
-            gone = self._store.expire()
+            gone = self._store.expire(self._config.grace)
         except Exception:
             log.failure("old tokens and peers could not be removed")
         self._expiring = self._reactor.callLater(EXPIRE_MORE if gone else EXPIRE_EVERY, self._expire)

@@ -9,14 +9,18 @@ from io import BytesIO
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from twisted.web.xmlrpc import XMLRPC, Fault, addIntrospection
 
 from vifibnet.errors import BadArguments, InternalError, NotXMLRPC, RegistryRefusal, UnknownMethod
 from vifibnet.registry.core import Registry
+from vifibnet.registry.limits import Limits, Rate
 
 log = Logger()
 
@@ -50,9 +54,16 @@ def method(*signature: str) -> Callable[[Method], Method]:
 class RegistryXMLRPC(XMLRPC):
     """Translates calls into those of the registry, and refusals into Faults with their codes."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(
+        self, registry: Registry, clock: IReactorTime | None = None, limits: Limits | None = None
+    ) -> None:
+        """Without a clock, callers may call as fast as they like."""
         XMLRPC.__init__(self, allowNone=True)
         self._registry = registry
+        self._clock = clock
+        if clock is not None:
+            limits = limits or Limits()
+            self._rate = Rate(clock, limits.calls_per_second, limits.calls_burst)
         addIntrospection(self)
 
     # -- the methods ----------------------------------------------------------------------------------
@@ -120,6 +131,8 @@ class RegistryXMLRPC(XMLRPC):
         source = str(getattr(request.getClientAddress(), "host", ""))
         name = "a call"
         try:
+            if self._clock is not None and (wait := self._rate.take(source)) > 0:
+                await deferLater(self._clock, wait)
             name, arguments = _read(request)
             result = self._call(name, source, arguments)
             return await result if isinstance(result, Awaitable) else result
@@ -198,17 +211,88 @@ class BoundedRequest(Request):
         self._transport.write(_TOO_LARGE)
 
 
+class BoundedChannel(HTTPChannel):
+    """HTTP/1.1 that ends after so many requests, and with a client that sends or reads too slowly."""
+
+    maxHeaders = 64
+    totalHeadersSize = 8 * 1024
+    limits = Limits()
+    _served = 0
+    _idle = True
+    _leaving = False
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        """Bytes of a request; from the first to the last there is but one deadline."""
+        if self._leaving:
+            return
+        if data and self._idle:
+            self._idle = False
+            self.setTimeout(self.limits.request_time)
+        # Not the base class's, whose deadline each byte would put off.
+        LineReceiver.dataReceived(self, data)
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:  # noqa: N802
+        """Whether the connection stays for another request."""
+        self._served += 1
+        if self._served >= self.limits.requests_per_connection:
+            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+            return False
+        stays: bool = super().checkPersistence(request, version)
+        return stays
+
+    def requestDone(self, request: Request) -> None:  # noqa: N802
+        """Answered."""
+        super().requestDone(request)
+        if self.persistent and not self._handlingRequest:
+            self._idle = True
+            self.setTimeout(self.timeOut)
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """The client does not read: of what it has sent, too, no more is answered for now."""
+        self.paused = True
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """The client has read all."""
+        super().resumeProducing()
+        if self._leaving:
+            return
+        self.paused = False
+        LineReceiver.dataReceived(self, b"")
+
+    def loseConnection(self) -> None:  # noqa: N802
+        """Hang up; TLS would wait for ever for the other side to do so as well."""
+        if self._leaving:
+            return
+        self._leaving = True
+        # What else has come is not looked at; the base class would refuse each line of it anew.
+        self.paused = True
+        super().loseConnection()
+        if self._abortingCall is None:
+            self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
+
+
 class RegistrySite(Site):
     """The registry's HTTP: XML-RPC at ``/`` and ``/RPC2``, nothing elsewhere."""
 
-    def __init__(self, registry: Registry, clock: IReactorTime) -> None:
+    # Twisted's annotation names the wrapper that adds HTTP/2.
+    protocol = BoundedChannel  # type: ignore[assignment]
+
+    def __init__(self, registry: Registry, clock: IReactorTime, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
         root = Resource()
-        calls = RegistryXMLRPC(registry)
+        calls = RegistryXMLRPC(registry, clock, self.limits)
         root.putChild(b"", calls)
         root.putChild(b"RPC2", calls)
         Site.__init__(
             self, root, BoundedRequest, timeout=IDLE_TIMEOUT, reactor=clock, parsePOSTFormSubmission=False
         )
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: N802
+        """One connection."""
+        channel: Any = super().buildProtocol(addr)
+        channel.limits = self.limits
+        return channel
 
     def log(self, request: object) -> None:
         """Keep no access log: what happened is logged where it happened, with its fields."""

@@ -6,15 +6,16 @@ import contextlib
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from twisted.logger import Logger
 
-from vifibnet.errors import BadInput
+from vifibnet.errors import BadInput, StorageFailed
 
 log = Logger()
 
@@ -35,19 +36,20 @@ def open_database(
     create: bool = True,
     what: str | None = None,
     schema: Traversable | None = None,
+    functions: Mapping[str, Callable[[str], Any]] | None = None,
 ) -> sqlite3.Connection:
     """Open the database ``name`` in a file, made if absent (and ``create``), upgraded if old.
 
     ``schema/<name>-<n>.sql`` is version n; ``schema/<name>-<n>-to-<n+1>.sql`` upgrades to it, after a copy
     of the file was put beside it as ``<file>.version-<n>``, in one transaction: a failure leaves the
-    database as it was. ``application_id`` (SQLite's, 31 bits) tells our files from others'.
+    database as it was. ``functions`` of one text are there for it to call by name.
+    ``application_id`` (SQLite's, 31 bits) tells our files from others'.
 
     Raises BadInput beginning with ``what`` (the file, unless given) where the file is absent, not ours,
     newer than this program or cannot be written.
     """
-    opening = _Opening(
-        str(path), name, application_id, what or str(path), schema or files("vifibnet.store") / "schema"
-    )
+    schema = schema or files("vifibnet.store") / "schema"
+    opening = _Opening(str(path), name, application_id, what or str(path), schema, functions or {})
     with opening.errors():
         return opening.open(create)
 
@@ -76,6 +78,17 @@ def transaction(db: sqlite3.Connection, *, durable: bool = False) -> Iterator[No
             db.execute("PRAGMA synchronous = NORMAL")
 
 
+@contextlib.contextmanager
+def changing(db: sqlite3.Connection, *, durable: bool = False) -> Iterator[None]:
+    """A transaction that raises StorageFailed, having changed nothing, when the disk is full or the like."""
+    try:
+        with transaction(db, durable=durable):
+            yield
+    except sqlite3.OperationalError as error:
+        log.error("the database cannot be changed: {problem}", problem=str(error))
+        raise StorageFailed(problem=str(error)) from error
+
+
 def bind_network(db: sqlite3.Connection, serial: int, what: str) -> None:
     """Tie a database to a network (its CA's serial number). Raises BadInput if it belongs to another."""
     with transaction(db):
@@ -94,6 +107,7 @@ class _Opening:
     application_id: int
     what: str
     schema: Traversable
+    functions: Mapping[str, Callable[[str], Any]]
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
@@ -180,6 +194,8 @@ class _Opening:
         copy = None if self.path in IN_MEMORY else Path(f"{self.path}.version-{version}")
         if copy is not None:
             back_up(db, copy)
+        for name, function in self.functions.items():
+            db.create_function(name, 1, function, deterministic=True)
         log.info("upgrading {path} from version {old} to {new}", path=self.path, old=version, new=newest)
         try:
             with transaction(db, durable=True):

@@ -21,13 +21,17 @@ PEER: list[tuple[bytes, amp.Argument]] = [(b"prefix", amp.Unicode()), (b"endpoin
 """A peer: its prefix (``5/16``) and its endpoint string."""
 
 
-class _Command(amp.Command):
+MAX_PIECE = 60_000
+"""Bytes of a document that one answer holds; an AMP value has at most 65,535."""
+
+
+class RegistryCommand(amp.Command):
     """What all have in common: the refusals as errors, named by their codes."""
 
     errors: ClassVar[dict] = {cls: b"%d" % code for code, cls in REFUSALS.items()}
 
 
-class Declare(_Command):
+class Declare(RegistryCommand):
     """Tell the registry where the caller can be reached; no endpoints: it cannot be reached."""
 
     commandName = b"Declare"
@@ -35,7 +39,7 @@ class Declare(_Command):
     response: ClassVar[list] = [SEEN]
 
 
-class GetPeers(_Command):
+class GetPeers(RegistryCommand):
     """Ask for up to ``count`` peers, chosen at random, without the caller."""
 
     commandName = b"GetPeers"
@@ -43,9 +47,45 @@ class GetPeers(_Command):
     response: ClassVar[list] = [(b"peers", amp.AmpList(PEER)), SEEN]
 
 
-class GetBootstrapPeer(_Command):
+class GetBootstrapPeer(RegistryCommand):
     """Ask for one peer that can be reached."""
 
     commandName = b"GetBootstrapPeer"
     arguments: ClassVar[list] = []
     response: ClassVar[list] = [*PEER, SEEN]
+
+
+class GetRevocations(RegistryCommand):
+    """Ask for the revocation list if its number is greater than ``number``, from byte ``offset`` on.
+
+    The answer has the list's number, how long the document is in all, and up to MAX_PIECE bytes of it; none
+    when the caller has that number already. A number that changes from piece to piece means: begin again.
+    """
+
+    commandName = b"GetRevocations"
+    arguments: ClassVar[list] = [(b"number", amp.Integer()), (b"offset", amp.Integer())]
+    response: ClassVar[list] = [
+        (b"number", amp.Integer()),
+        (b"length", amp.Integer()),
+        (b"piece", amp.String()),
+        SEEN,
+    ]
+
+
+class Renew(RegistryCommand):
+    """Trade a certificate request (PEM) for a new certificate (PEM) with the caller's prefix.
+
+    The only command that an expired certificate may still call, for as long as the registry's grace lasts.
+    """
+
+    commandName = b"Renew"
+    arguments: ClassVar[list] = [(b"request", amp.Unicode())]
+    response: ClassVar[list] = [(b"certificate", amp.Unicode()), SEEN]
+
+
+class RevocationsChanged(amp.Command):
+    """From the registry to a node: there is a revocation list with this number. There is no answer."""
+
+    commandName = b"RevocationsChanged"
+    arguments: ClassVar[list] = [(b"number", amp.Integer())]
+    requiresAnswer = False

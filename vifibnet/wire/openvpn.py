@@ -40,7 +40,8 @@ class OpenVPNSettings:
 
     ``hello`` is babeld's hello interval in seconds, ``mtu`` the taps' in bytes, ``verbose`` 0 to 5;
     ``key`` is None when the operator's ``extra`` arguments hold it. ``state`` gets the management sockets,
-    ``log`` one file per tap.
+    ``log`` one file per tap. ``revoked`` is a directory with an empty file for each serial number that counts
+    no longer; openvpn looks into it as nobody.
     """
 
     ca: Path
@@ -53,6 +54,7 @@ class OpenVPNSettings:
     verbose: int = 0
     extra: tuple[str, ...] = ()
     max_clients: int = 256
+    revoked: Path | None = None
 
     def socket(self, tap: str) -> Path:
         """The management socket of the process that holds this tap."""
@@ -137,6 +139,8 @@ def _common(settings: OpenVPNSettings, tap: str) -> list[str]:
     ]
     if settings.key is not None:
         command += ["--key", str(settings.key)]
+    if settings.revoked is not None:
+        command += ["--crl-verify", str(settings.revoked), "dir"]
     return command
 
 
@@ -188,6 +192,12 @@ class Established:
     address: str
     port: int
     env: Mapping[str, str]
+
+    @property
+    def serial(self) -> int | None:
+        """The serial number of its certificate, if openvpn tells."""
+        digits = self.env.get("tls_serial_0", "")
+        return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 60 else None
 
 
 @dataclass(frozen=True)

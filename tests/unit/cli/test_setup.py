@@ -18,6 +18,7 @@ from vifibnet.cli import setup
 from vifibnet.cli.options import TwistdArguments
 from vifibnet.errors import BadInput
 from vifibnet.node.enroll import Enroller, Enrolment
+from vifibnet.wire.invitation import Invitation
 
 
 def parse(*words: str) -> Enrolment:
@@ -25,6 +26,9 @@ def parse(*words: str) -> Enrolment:
     parser = argparse.ArgumentParser()
     setup.add_arguments(parser)
     return setup.enrolment(parser.parse_args(["--server", "192.0.2.1", "--port", "443", *words]))
+
+
+INVITATION = Invitation(("192.0.2.1", "r.example"), 8443, ":".join(["ab"] * 32), "cd" * 16)
 
 
 class OptionTests(SynchronousTestCase):
@@ -36,7 +40,7 @@ class OptionTests(SynchronousTestCase):
             *("-d", "x", "-r", "O", "My club", "--req", "emailAddress", "a@b.example"),
             *("--ca-only", "--db-only", "--no-boot"),
         )
-        self.assertEqual((wanted.server, wanted.port, wanted.directory), ("192.0.2.1", 443, Path("x")))
+        self.assertEqual((wanted.servers, wanted.port, wanted.directory), (("192.0.2.1",), 443, Path("x")))
         self.assertEqual(wanted.attributes, (("O", "My club"), ("emailAddress", "a@b.example")))
         self.assertEqual((wanted.ca_only, wanted.db_only, wanted.boot), (True, True, False))
 
@@ -52,6 +56,20 @@ class OptionTests(SynchronousTestCase):
         wanted = parse("--fingerprint", ":".join(["AB"] * 32), "--email", " a@b.example ", "--token", "t ")
         self.assertEqual(wanted.fingerprint, ":".join(["ab"] * 32))
         self.assertEqual((wanted.email, wanted.token), ("a@b.example", "t"))
+
+    def test_invitation(self) -> None:
+        """An invitation says where, who and with what; what it leaves open may still be given."""
+        args = argparse.ArgumentParser()
+        setup.add_arguments(args)
+        wanted = setup.enrolment(args.parse_args([str(INVITATION), "-d", "x"]))
+        self.assertEqual((wanted.servers, wanted.port), (("192.0.2.1", "r.example"), 8443))
+        self.assertEqual(wanted.fingerprint, ":".join(["ab"] * 32))
+        self.assertEqual((wanted.token, wanted.directory, wanted.invited), ("cd" * 16, Path("x"), True))
+        self.patch(sys, "stdin", io.StringIO(f"{INVITATION}\n"))
+        self.assertEqual(setup.enrolment(args.parse_args(["-", "-d", "x"])), wanted)
+        for words in ([str(INVITATION), "--server", "x"], ["vifibnet1:abc"], [], ["--server", "x"]):
+            with self.assertRaises(BadInput, msg=str(words)):
+                setup.enrolment(args.parse_args(words))
 
     def test_bad_input(self) -> None:
         """Each is refused by its name."""
@@ -91,7 +109,7 @@ class ConfigTests(SynchronousTestCase):
     def test_any_directory(self, name: str) -> None:
         """Whatever the directory is called, each option comes back with the path of its file."""
         directory = Path("/tmp/" + name) if name not in (".", "..") else Path("/tmp")
-        text = Enroller(Clock(), Enrolment("2001:db8::1", 443, directory), setup.Console()).config()
+        text = Enroller(Clock(), Enrolment(("2001:db8::1",), 443, directory), setup.Console()).config()
         file = Path(self.mktemp())
         file.write_text(text)
         options = ReadBack()

@@ -263,6 +263,23 @@ class DropTests(SynchronousTestCase):
         self.assertEqual(plan(after, Random(0)), [Open(node(3), "vifc1", "chosen at random")])
 
 
+class RevokedTests(SynchronousTestCase):
+    """Nodes that are nodes no more."""
+
+    @given(situations(), prefix_sets, seeds)
+    def test_revoked(self, situation: Situation, revoked: frozenset[Prefix], seed: int) -> None:
+        """All tunnels to them end, and none is opened; nobody else loses one for it."""
+        situation = replace(situation, revoked=revoked, refresh=False)
+        actions = plan(situation, Random(seed))
+        dropped = {action.peer for action in actions if isinstance(action, Drop)}
+        opened = {action.peer for action in actions if isinstance(action, Open)}
+        standing = {tunnel.peer for tunnel in situation.tunnels if not tunnel.stopping}
+        self.assertEqual(dropped & revoked, standing & revoked)
+        self.assertFalse(opened & revoked)
+        before = plan(replace(situation, revoked=frozenset()), Random(seed))
+        self.assertLessEqual(dropped - revoked, {each.peer for each in before if isinstance(each, Drop)})
+
+
 class NextTryTests(SynchronousTestCase):
     """When somebody is tried again."""
 

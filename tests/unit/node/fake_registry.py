@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from xmlrpc.client import loads
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet import reactor as global_reactor
@@ -48,6 +49,8 @@ class FakeRegistry(XMLRPC):
         self.authority = authority
         self.cuts = b"no method"
         """The method upon which the connection is cut."""
+        self.loses = 0
+        """How many certificates get lost: made, and the connection cut instead of an answer."""
         self.calls: list[tuple[str, ...]] = []
         self.answers: dict[str, Callable[..., object]] = {
             "getCa": authority.ca_pem.decode,
@@ -60,12 +63,22 @@ class FakeRegistry(XMLRPC):
         """Answer, or cut the connection."""
         content: Any = request.content
         if self.cuts in content.read():
-            channel: Any = request.channel
-            channel.transport.abortConnection()
-            return NOT_DONE_YET
+            return self._cut(request)
+        content.seek(0)
+        if self.loses and b"requestCertificate" in content.read():
+            self.loses -= 1
+            content.seek(0)
+            arguments, _ = loads(content.read())
+            self.answers["requestCertificate"](*arguments)
+            return self._cut(request)
         content.seek(0)
         answer: int = super().render_POST(request)
         return answer
+
+    def _cut(self, request: Request) -> int:
+        channel: Any = request.channel
+        channel.transport.abortConnection()
+        return NOT_DONE_YET
 
     def sign(self, pem: str, prefix: str = "7/16") -> str:
         """A certificate as the registry gives it."""

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from vifibnet.errors import CommandFailed, RegistryUnreachable
+from vifibnet.errors import CommandFailed, RegistryUnreachable, UnknownNode
 from vifibnet.interfaces import IRegistry
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.model.endpoints import Endpoint
@@ -103,6 +103,8 @@ class FakeRegistry:
         self.known: list[tuple[Prefix, tuple[Endpoint, ...]]] = []
         self.reachable = True
         self.calls: list[object] = []
+        self.list: bytes | None = None
+        self.certificate: Callable[[str], str] | None = None
 
     def _check(self, call: object) -> None:
         self.calls.append(call)
@@ -122,6 +124,22 @@ class FakeRegistry:
         """The first."""
         self._check("bootstrap")
         return self.known[0]
+
+    async def revocations(self, known: int) -> bytes | None:
+        """The list, whatever its number is."""
+        self._check(f"revocations {known}")
+        return self.list
+
+    async def renew(self, request: str) -> str:
+        """A certificate as the test makes it, or none."""
+        self._check("renew")
+        if self.certificate is None:
+            raise UnknownNode
+        return self.certificate(request)
+
+    def reconnect(self) -> None:
+        """Remember it."""
+        self.calls.append("reconnect")
 
 
 class FakeDrain:

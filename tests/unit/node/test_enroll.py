@@ -10,6 +10,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.trial.unittest import TestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Site
 from twisted.web.xmlrpc import Fault
 
 from tests.unit.node.fake_registry import (
@@ -29,10 +31,12 @@ from vifibnet.errors import (
     VifibnetError,
 )
 from vifibnet.model.addresses import Network, Prefix
+from vifibnet.node import enroll
 from vifibnet.node.enroll import Enroller, Enrolment, TokenSent
 from vifibnet.pki.authority import new_serial
 from vifibnet.pki.certificates import Identity, fingerprint, load_key
 from vifibnet.pki.requests import check_request, key_pem, make_key, make_request
+from vifibnet.pki.tls import server_options
 from vifibnet.store.peers import PeerStore
 
 FILES = ["ca.pem", "cert.crt", "cert.key", "dh2048.pem", "peers.db", "vifibnet.conf"]
@@ -64,7 +68,7 @@ class EnrollCase(TestCase):
         self.registry = FakeRegistry(self.authority)
         port = serve(self, self.registry, self.authority)
         self.directory = Path(self.mktemp())
-        self.wanted = Enrolment("127.0.0.1", port, self.directory, token="t")
+        self.wanted = Enrolment(("127.0.0.1",), port, self.directory, token="t")
 
     async def enroll(self, *answers: str, **changes: object) -> Script:
         """One run of the setup, with some of its options changed."""
@@ -166,6 +170,45 @@ class CompleteTests(EnrollCase):
         await self.enroll("", "t", token=None, fingerprint=pinned)
         self.assertNotIn("requestToken", self.methods())
         self.assertEqual(self.there(), FILES)
+
+    async def test_invited(self) -> None:
+        """Of several addresses the first that is the registry is used and written down, with no question
+        asked, and a network whose first node this is is no obstacle."""
+        stranger = FakeRegistry(make_authority(self))
+        self.registry.answers["getBootstrapPeer"] = lambda: Fault(NoPeerYet.code, "none yet")
+        port = self.wanted.port
+        root = Resource()
+        root.putChild(b"RPC2", stranger)
+        listening = reactor.listenSSL(
+            port, Site(root), server_options(stranger.authority, [], now()), interface="127.0.0.2"
+        )
+        self.addCleanup(listening.stopListening)
+        script = await self.enroll(
+            servers=("127.0.0.3", "127.0.0.2", "127.0.0.1"),
+            fingerprint=fingerprint(self.authority.certificate),
+            invited=True,
+        )
+        self.assertEqual(self.there(), FILES)
+        self.assertIn("server 127.0.0.1", (self.directory / "vifibnet.conf").read_text())
+        self.assertIn("127.0.0.3", script.lines[1])
+        self.assertIn("127.0.0.2", script.lines[3])
+
+    async def test_answer_that_gets_lost(self) -> None:
+        """An answer that does not arrive is asked for again with the same key, and comes."""
+        self.patch(enroll, "AGAIN", (0.01, 0.01))
+        asked: list[tuple[str, str]] = []
+
+        def trade(token: str, request: str) -> object:
+            asked.append((token, request))
+            return self.registry.sign(request)
+
+        self.registry.answers["requestCertificate"] = trade
+        self.registry.loses = 1
+        script = await self.enroll()
+        self.assertEqual(self.there(), FILES)
+        self.assertEqual(len(asked), 2)
+        self.assertEqual(asked[0], asked[1])
+        self.assertTrue(any("Asking again" in line for line in script.lines), script.lines)
 
 
 class RefusalTests(EnrollCase):
@@ -271,13 +314,14 @@ class RefusalTests(EnrollCase):
         self.assertEqual(self.there(), ["ca.pem", "cert.key", "peers.db"])
 
     async def test_lost_answer(self) -> None:
-        """A connection cut after the token was sent: the sentence says what that may mean for the token."""
+        """A connection that is always cut after the token was sent: the sentence says what to do."""
+        self.patch(enroll, "AGAIN", (0.01, 0.01))
         self.registry.cuts = b"requestCertificate"
         said = await self.refusal(RegistryUnreachable)
         self.assertIn("closed the connection", said)
-        self.assertIn("request a new one", said)
+        self.assertIn("run this again", said)
         self.registry.cuts = b"getCa"
-        self.assertNotIn("request a new one", await self.refusal(RegistryUnreachable))
+        self.assertNotIn("run this again", await self.refusal(RegistryUnreachable))
 
     async def test_somebody_else(self) -> None:
         """A key that appears while we wait is neither overwritten nor used for a certificate."""

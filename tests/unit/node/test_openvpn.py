@@ -174,7 +174,11 @@ class ServerTests(OpenVPNTestCase):
         self.start(self.settings)
 
     def start(self, settings: OpenVPNSettings) -> None:
-        self.server = OpenVPNServer(self.reactor, Random(1), settings, "vifs0", 1194, "udp", self.changed)
+        self.revoked: set[object] = set()
+        self.server = OpenVPNServer(
+            self.reactor, Random(1), settings, "vifs0", 1194, "udp", self.changed,
+            lambda prefix, serial: not self.revoked & {prefix, serial},
+        )  # fmt: skip
         self.server.startService()
         self.management = Management(self.reactor)
 
@@ -184,6 +188,7 @@ class ServerTests(OpenVPNTestCase):
             f">CLIENT:ENV,common_name={name}",
             ">CLIENT:ENV,trusted_ip=1.2.3.4",
             f">CLIENT:ENV,trusted_port={5000 + cid}",
+            f">CLIENT:ENV,tls_serial_0={100 + cid}",
             ">CLIENT:ENV,END",
         )
 
@@ -249,6 +254,42 @@ class ServerTests(OpenVPNTestCase):
         self.reactor.advance(2.1)
         self.successResultOf(kick)
         self.table()
+
+    def test_dismiss(self) -> None:
+        """Whoever is not welcome any more is disconnected, all at once; the others stay."""
+        for cid in range(4):
+            self.come(cid, f"{cid}/16")
+        self.management.heard()
+        self.revoked = {PEER, 103}
+        done = Deferred.fromCoroutine(self.server.dismiss())
+        self.assertEqual(list(self.server.served), [Prefix(0, 16), Prefix(2, 16)])
+        said = self.management.heard()
+        self.assertEqual([line for line in said if "kill" in line], [f"client-kill {n} HALT" for n in (1, 3)])
+        self.table(0, 2)
+        self.successResultOf(done)
+
+    def test_holder(self) -> None:
+        """Started anew, once, and not if it has been since."""
+        restart = self.server.holder()
+        self.come(0, "1/16")
+        self.reactor.children[0].obeys = ()
+        restart()
+        self.assertEqual(self.reactor.processes[0].signals, ["TERM"])
+        self.reactor.processes[0].end()
+        self.assertEqual((len(self.reactor.processes), self.server.served), (2, {}))
+        restart()
+        self.assertEqual((len(self.reactor.processes), self.server.supervisor.restarts), (2, 0))
+        again = self.server.holder()
+        self.server.stopService()
+        again()
+        self.assertEqual(len(self.reactor.processes), 2)
+
+    def test_unwelcome(self) -> None:
+        """Who comes all the same is sent away."""
+        self.revoked = {PEER}
+        self.come(7, "1/16")
+        self.assertEqual((self.server.served, self.changes), ({}, 0))
+        self.assertEqual(self.management.heard(), ["client-kill 7 HALT"])
 
     def test_restart(self) -> None:
         """When the process ends, nobody is served; the next one is spoken to over the same socket."""

@@ -128,7 +128,7 @@ class OrderTests(SynchronousTestCase):
             network = NETWORK
 
             @classmethod
-            def load(cls, *arguments: object) -> Known:
+            def load(cls, *arguments: object, **how: object) -> Known:
                 return cls()
 
         self.patch(preflight, "Identity", Known)

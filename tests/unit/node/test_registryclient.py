@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from random import Random
 from typing import Any
 
@@ -14,10 +15,17 @@ from twisted.protocols.amp import AMP
 from twisted.trial.unittest import TestCase
 
 from tests.unit.node.fakes import endpoint, node
-from vifibnet.errors import BadEndpoints, RegistryUnreachable, UnknownNode
+from vifibnet.errors import (
+    BadEndpoints,
+    CertificateExpired,
+    CertificateRevoked,
+    RegistryUnreachable,
+    UnknownNode,
+)
 from vifibnet.node import registryclient
 from vifibnet.node.registryclient import RegistryClient
-from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers
+from vifibnet.pki.keepalive import KEEPALIVE
+from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers, GetRevocations, Renew, RevocationsChanged
 
 
 class Server(AMP):
@@ -35,7 +43,7 @@ class Server(AMP):
         """Two good peers and two that a newer registry might name."""
         self.factory.calls.append(("peers", count))
         if self.factory.refuses:
-            raise UnknownNode
+            raise self.factory.refusal
         if self.factory.silent:
             return Deferred()
         peers = [
@@ -50,6 +58,22 @@ class Server(AMP):
     def get_bootstrap_peer(self) -> Any:
         """One peer."""
         return {"prefix": "1/16", "endpoints": "192.0.2.1,1194,udp", "seen": self.factory.seen}
+
+    @GetRevocations.responder
+    def get_revocations(self, number: int, offset: int) -> Any:
+        """Four bytes of it at a time; it changes once, after the first piece."""
+        self.factory.calls.append(("revocations", number, offset))
+        document, last = self.factory.documents[0], len(self.factory.documents)
+        if len(self.factory.documents) > 1:
+            self.factory.documents.pop(0)
+        length = self.factory.claims or len(document)
+        answer = {"number": 10 - last, "length": length, "seen": self.factory.seen}
+        return {**answer, "piece": document[offset : offset + 4]}
+
+    @Renew.responder
+    def renew(self, request: str) -> Any:
+        """Give what is asked for."""
+        return {"certificate": f"new {request}", "seen": self.factory.seen}
 
     @Declare.responder
     def declare(self, endpoints: str) -> Any:
@@ -67,9 +91,12 @@ class ServerFactory(Factory):
 
     def __init__(self) -> None:
         self.connections: list[Server] = []
-        self.calls: list[tuple[str, object]] = []
+        self.calls: list[tuple[object, ...]] = []
         self.seen = "192.0.2.99"
         self.refuses = False
+        self.refusal: type[UnknownNode] = UnknownNode
+        self.documents = [b""]
+        self.claims = 0
         self.silent = False
 
     def buildProtocol(self, addr: object) -> Server:
@@ -99,6 +126,8 @@ class RegistryClientTests(TestCase):
             "example port 1",
             lambda: self.events.append("connected"),
             lambda: self.events.append(f"seen at {self.client.seen}"),
+            lambda: self.events.append("revocations"),
+            lambda: self.events.append("revoked"),
         )
         self.addCleanup(self.client.stopService)
 
@@ -127,6 +156,16 @@ class RegistryClientTests(TestCase):
         self.assertEqual(self.server.calls[-1], ("declare", "192.0.2.5,1194,udp;192.0.2.6,1194,udp"))
         self.assertEqual(self.events[2:], ["seen at 192.0.2.100"])
 
+    async def test_watched(self) -> None:
+        """The kernel watches the connection: a registry whose machine died says no goodbye."""
+        self.client.startService()
+        await self.client.peers(1)
+        connection: Any = self.client._connection
+        self.assertTrue(connection.transport.getTcpKeepAlive())
+        handle = connection.transport.getHandle()
+        for option, value in KEEPALIVE.items():
+            self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, option), value)
+
     async def test_refusal(self) -> None:
         """A refusal comes out as what it is, and the connection stays."""
         self.client.startService()
@@ -145,6 +184,53 @@ class RegistryClientTests(TestCase):
         await self.until(lambda: len(self.server.connections) > 2)
         self.server.refuses = False
         await self.until(lambda: self.client.connected)
+
+    async def test_revocations(self) -> None:
+        """The list comes in pieces, from the beginning again when it has changed meanwhile; or not at all."""
+        self.client.startService()
+        self.assertIsNone(await self.client.revocations(9))
+        self.server.documents = [b"old list", b"a newer list"]
+        self.assertEqual(await self.client.revocations(7), b"a newer list")
+        offsets = [call[1:] for call in self.server.calls if call[0] == "revocations"]
+        self.assertEqual(offsets, [(9, 0), (7, 0), (7, 4), (7, 0), (7, 4), (7, 8)])
+        for claims in (1 << 30, 99):
+            self.server.claims = claims
+            with self.assertRaisesRegex(RegistryUnreachable, "no end"):
+                await self.client.revocations(7)
+
+    async def test_told(self) -> None:
+        """The registry says that there is a new list."""
+        self.client.startService()
+        await self.client.peers(1)
+        self.server.connections[0].callRemote(RevocationsChanged, number=4)
+        await self.until(lambda: "revocations" in self.events)
+
+    async def test_revoked(self) -> None:
+        """Who is told that it was revoked does not come again soon."""
+        self.server.refuses, self.server.refusal = True, CertificateRevoked
+        self.client.startService()
+        await self.until(lambda: "revoked" in self.events)
+        await deferLater(self.clock, 0.3)
+        self.assertEqual((len(self.server.connections), self.events.count("revoked")), (1, 1))
+
+    async def test_expired(self) -> None:
+        """Who is told that its certificate expired stays, to renew it, and comes again with the new one."""
+        self.server.refuses, self.server.refusal = True, CertificateExpired
+        self.client.startService()
+        await self.until(lambda: "connected" in self.events)
+        self.assertFalse(self.client.connected)
+        self.assertEqual(await self.client.renew("certificate"), "new certificate")
+        self.assertEqual(len(self.server.connections), 1)
+        self.server.refuses = False
+        self.client.reconnect()
+        await self.until(lambda: len(self.server.connections) == 2 and self.client.connected)
+
+    async def test_old_registry(self) -> None:
+        """A registry that has never heard of revocation lists is a registry."""
+        self.patch(Server, "locateResponder", lambda server, name: None)
+        self.client.startService()
+        with self.assertRaisesRegex(RegistryUnreachable, "too old"):
+            await self.client.revocations(0)
 
     async def test_away(self) -> None:
         """Nobody listens: calls say so soon, and work as soon as somebody does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from random import Random
@@ -17,17 +18,27 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.unit.node.fakes import NETWORK, NOW, FakeClient, FakeDrain, FakeRegistry, config, endpoint, node
+from tests.unit.pki.making import authority, identity, pem
 from vifibnet.errors import BadInput, CommandFailed
 from vifibnet.interfaces import IKernel, IPortMapper
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
 from vifibnet.node.openvpn import Served
+from vifibnet.node.renewal import Renewal
+from vifibnet.node.revocations import RevocationFiles
 from vifibnet.node.service import MAP_AFTER, NodeService
+from vifibnet.node.trust import FIRST_WAIT, Trust
 from vifibnet.node.tunnels import EMPTY_AFTER
+from vifibnet.pki.authority import new_serial
+from vifibnet.pki.requests import check_request
+from vifibnet.pki.revocation import sign_revocations
 from vifibnet.store.peers import PeerStore
 from vifibnet.wire.babeld import Neighbour, Route
+from vifibnet.wire.revocation import Revoked
 
 OWN = node(5)
+SERIAL = 555
+"""Our certificate's."""
 
 
 class Part(Service):
@@ -39,6 +50,7 @@ class Part(Service):
         self.gate: Deferred[None] | None = None
         self.broken = False
         self.served: dict[Prefix, Served] = {}
+        self.welcome: Callable[[Prefix, int | None], bool] = lambda *_: True
         self.routes: tuple[Route, ...] = ()
         self.neighbours: tuple[Neighbour, ...] = ()
 
@@ -54,6 +66,16 @@ class Part(Service):
         super().stopService()
         self.diary.append(f"{self.title} stops")
         return self.gate or succeed(None)
+
+    def holder(self) -> Callable[[], None]:
+        """Notes that it would be started anew."""
+        return lambda: self.diary.append(f"{self.title} starts anew")
+
+    async def dismiss(self) -> None:
+        """As an openvpn server does."""
+        self.served = {
+            peer: served for peer, served in self.served.items() if self.welcome(peer, served.serial)
+        }
 
 
 @implementer(IKernel)
@@ -132,9 +154,12 @@ class RegistryService(FakeRegistry, Service):
 class Parts:
     """Fakes for all parts, and the diary that they write."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, reactor: Any) -> None:
         self.diary: list[str] = []
+        self.directory = directory
+        self.reactor = reactor
         self.path = directory / "peers.db"
+        self.identity = identity(now=datetime.fromtimestamp(NOW, UTC))
         PeerStore.create(self.path, NETWORK).close()
         self.fake_kernel = FakeKernel(self.diary)
         self.fake_babeld = Part("babeld", self.diary)
@@ -178,9 +203,25 @@ class Parts:
         """Note whom."""
         self.asked.append(neighbour.address)
 
-    def servers(self, on_change: Callable[[], None]) -> dict[str, Part]:
+    def trust(self, on_change: Callable[[frozenset[Prefix]], None]) -> Trust:
+        """The real one, with files elsewhere."""
+        files = RevocationFiles(self.directory, authority().ca, self.directory / "run")
+        files.open()
+        return Trust(self.reactor, Random(1), files, SERIAL, on_change)
+
+    def renewal(
+        self, on_renewed: Callable[[], None], holders: Callable[[], list[Callable[[], None]]]
+    ) -> Renewal:
+        """The real one."""
+        me = self.identity
+        return Renewal(self.reactor, Random(1), config(self.directory), me, on_renewed, holders)
+
+    def servers(
+        self, on_change: Callable[[], None], welcome: Callable[[Prefix, int | None], bool]
+    ) -> dict[str, Part]:
         """One server."""
         self.served_changed = on_change
+        self.server.welcome = welcome
         return {"vifs0": self.server}
 
     def connect(
@@ -198,7 +239,11 @@ class Parts:
         return reason
 
     def registry(
-        self, on_connected: Callable[[], None], on_seen: Callable[[], None]
+        self,
+        on_connected: Callable[[], None],
+        on_seen: Callable[[], None],
+        trust: Trust,
+        renewal: Renewal,
     ) -> RegistryService | None:
         """The registry."""
         self.connected, self.seen = on_connected, on_seen
@@ -226,7 +271,7 @@ class NodeServiceTests(SynchronousTestCase):
         self.directory.mkdir()
         self.reactor = MemoryReactorClock()
         self.reactor.advance(NOW)
-        self.parts = Parts(self.directory)
+        self.parts = Parts(self.directory, self.reactor)
         self.diary = self.parts.diary
         self.service: NodeService | None = None
 
@@ -369,7 +414,7 @@ class NodeServiceTests(SynchronousTestCase):
         registry = self.parts.fake_registry
         assert registry is not None
         service = self.start()
-        self.assertEqual([call for call in registry.calls if call != "peers"], [])
+        self.assertEqual([call for call in registry.calls if call not in ("peers", "revocations 0")], [])
         registry.seen = "192.0.2.5"
         self.parts.seen()
         self.assertEqual(registry.calls[-1], ("declare", endpoint(5)))
@@ -429,6 +474,151 @@ class NodeServiceTests(SynchronousTestCase):
         self.parts.served_changed()
         self.reactor.pump([0.3, EMPTY_AFTER * 1.0])
         self.assertTrue(self.parts.clients[0].ended.called)
+
+    def revoke(self, number: int, *revoked: Revoked) -> None:
+        """The registry has a new list, and says so."""
+        registry = self.parts.fake_registry
+        assert registry is not None
+        registry.list = sign_revocations(authority(), number, revoked)
+
+    def test_revoked(self) -> None:
+        """Whoever is revoked loses its tunnels at once, ours to it and its to us, and gets no other."""
+        self.parts.know(1, 2)
+        self.start()
+        for client in self.parts.clients:
+            client.come_up(NOW)
+        server = self.parts.server
+        server.served = {node(n): Served(n, "192.0.2.1", 4000, NOW, serial=n) for n in (3, 4)}
+        self.revoke(9, Revoked(1, node(1)), Revoked(3, node(3)), Revoked(4444, node(4), node=False))
+        self.parts.connected()
+        self.assertEqual([client.peer for client in self.parts.clients if client.ended.called], [node(1)])
+        self.assertEqual(list(server.served), [node(4)])
+        self.reactor.advance(100)
+        self.assertEqual(len(self.parts.clients), 2)
+        self.assertEqual(len(list((self.directory / "run").glob("*/*"))), 3)
+        self.stop()
+        self.assertEqual(list((self.directory / "run").iterdir()), [])
+        self.parts.clients.clear()
+        self.start()
+        self.assertEqual([client.peer for client in self.parts.clients], [node(2)])
+
+    def test_one_certificate_revoked(self) -> None:
+        """A node that goes on with another certificate is connected to anew: it may be somebody else."""
+        self.parts.know(1)
+        self.start()
+        self.parts.clients[0].come_up(NOW)
+        self.revoke(9, Revoked(1, node(1), node=False))
+        self.parts.connected()
+        self.assertTrue(self.parts.clients[0].ended.called)
+        self.reactor.advance(1)
+        self.assertEqual([client.peer for client in self.parts.clients], [node(1), node(1)])
+        self.parts.clients[1].come_up(NOW)
+        self.revoke(10, Revoked(1, node(1), node=False), Revoked(2, node(2)))
+        self.parts.connected()
+        self.assertFalse(self.parts.clients[1].ended.called)
+
+    def test_first_answer(self) -> None:
+        """No tunnel before the registry has said who was revoked; it is not waited for long."""
+        self.parts.know(1)
+        registry = self.parts.fake_registry
+        assert registry is not None
+        answer: Deferred[bytes | None] = Deferred()
+
+        async def revocations(known: int) -> bytes | None:
+            return await answer
+
+        registry.revocations = revocations  # type: ignore[method-assign]
+        self.start()
+        self.assertNotIn("vifs0 starts", self.diary)
+        self.revoke(9, Revoked(1, node(1)))
+        answer.callback(registry.list)
+        self.assertIn("vifs0 starts", self.diary)
+        self.assertEqual(self.parts.clients, [])
+        self.stop()
+
+        self.diary.clear()
+        answer = Deferred()
+        self.start()
+        self.reactor.advance(FIRST_WAIT - 0.01)
+        self.assertNotIn("vifs0 starts", self.diary)
+        self.reactor.advance(0.02)
+        self.assertIn("vifs0 starts", self.diary)
+
+    def test_stop_before_the_first_answer(self) -> None:
+        """A stop does not wait for it."""
+        registry = self.parts.fake_registry
+        assert registry is not None
+
+        async def revocations(known: int) -> bytes | None:
+            return await Deferred[bytes | None]()
+
+        registry.revocations = revocations  # type: ignore[method-assign]
+        service = self.start()
+        self.successResultOf(service.stopService())
+        self.assertNotIn("vifs0 starts", self.diary)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_outcast(self) -> None:
+        """A node that was revoked says so once, and tries its peers rarely."""
+        self.parts.know(1)
+        self.start()
+        self.revoke(9, Revoked(SERIAL, OWN))
+        self.parts.connected()
+        for _ in range(12):
+            self.parts.clients[-1].end("refused")
+            self.reactor.pump([10] * 120)
+        self.assertEqual(self.own_log().count("certificate was revoked"), 1)
+        self.assertLess(len(self.parts.clients), 14)
+
+    def test_renewed(self) -> None:
+        """A new certificate: the registry is shown it, tunnels and servers are replaced one after another."""
+        self.parts.know(1)
+        self.parts.identity = identity(now=datetime.fromtimestamp(NOW, UTC), days=90)
+        registry = self.parts.fake_registry
+        assert registry is not None
+        service = self.start()
+        self.parts.clients[0].come_up(NOW)
+        registry.certificate = self.sign
+        self.reactor.pump([3600] * 24 * 61)
+        self.assertEqual(
+            [call for call in registry.calls if call in ("renew", "reconnect")][:2], ["renew", "reconnect"]
+        )
+        self.assertNotIn("vifs0 starts anew", self.diary)
+        self.reactor.pump([3600] * 24 * 25)
+        self.assertEqual(self.diary.count("vifs0 starts anew"), 1)
+        self.assertTrue(self.parts.clients[0].ended.called)
+        self.assertEqual(self.parts.clients[-1].peer, node(1))
+        self.assertIsNotNone(service)
+
+    @staticmethod
+    def sign(request: str) -> str:
+        """As the registry does, 60 days from the start on."""
+        now = datetime.fromtimestamp(NOW + 60 * 24 * 3600, UTC)
+        return pem(authority().sign(check_request(request), OWN, new_serial(), now, 90)).decode()
+
+    def test_expired(self) -> None:
+        """With an expired certificate nothing is touched until the registry has given a new one."""
+        self.parts.know(1)
+        registry = self.parts.fake_registry
+        assert registry is not None
+        self.parts.identity = identity(now=datetime.fromtimestamp(NOW - 40 * 24 * 3600, UTC), days=30)
+        service = self.start()
+        self.assertEqual(self.diary, ["lock"])
+        self.assertIn("waiting for the registry to renew it", self.own_log())
+        self.assertEqual(service.status().prefix, str(OWN))
+        registry.certificate = self.sign
+        self.parts.connected()
+        self.assertIn("vifs0 starts", self.diary)
+        self.assertIn("vifc0 starts", self.diary)
+
+    def test_stop_while_expired(self) -> None:
+        """A stop is a stop."""
+        self.parts.identity = identity(now=datetime.fromtimestamp(NOW - 40 * 24 * 3600, UTC), days=30)
+        self.start()
+        self.stop()
+        self.assertNotIn("clean", self.diary)
+        self.assertEqual(self.diary[-1], "unlock")
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_new_neighbours_are_asked(self) -> None:
         """As babeld alone would not."""

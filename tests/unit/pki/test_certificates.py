@@ -280,6 +280,8 @@ class IdentityTests(FilesTestCase):
         self.assertIn("get a new one with vifibnet setup", self.refusal(NOW + 366 * DAY))
         self.assertIn(f"--ca {self.ca}: expired on ", self.refusal(NOW + 4000 * DAY))
         self.assertIn(f"--ca {self.ca}: is not valid before ", self.refusal(NOW - 2 * DAY))
+        late = Identity.load(self.ca, self.cert, self.key, NOW + 366 * DAY, renewing=True)
+        self.assertEqual(late.certificate, Identity.load(self.ca, self.cert, self.key, NOW).certificate)
         self.cert.write_bytes(pem(certificate(now=NOW + 10 * DAY)))
         self.assertIn(f"--cert {self.cert}: is not valid before ", self.refusal())
         self.load(NOW + 10 * DAY - timedelta(minutes=59))

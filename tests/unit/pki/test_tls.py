@@ -134,13 +134,18 @@ class MutualTests(Loopback):
         self.assertIn("Error", await self.refused(port, client_options(authority().ca, stranger)))
 
     async def test_expired_certificate(self) -> None:
-        """A certificate whose time is over is refused by the handshake itself."""
+        """A certificate whose time is over may still be shown, to be renewed; any other fault is refused."""
         past = create_authority(NETWORK, now=NOW - 30 * DAY, days=60)
+        past_of_another = create_authority(NETWORK, now=NOW - 30 * DAY, days=60)
         by = authority_of(*past)
         port = self.serve(Greeter, server_options(by, [], NOW))
         self.assertIn("CN=5/16", await self.ask(port, client_options(by.ca, identity(by))))
         expired = identity(by, now=NOW - 20 * DAY, days=10)
-        self.assertIn("expired", await self.refused(port, client_options(by.ca, expired)))
+        self.assertEqual(await self.ask(port, client_options(by.ca, expired)), "hello CN=5/16 -")
+        future = identity(by, now=NOW + 20 * DAY, days=10)
+        self.assertIn("Error", await self.refused(port, client_options(by.ca, future)))
+        stranger = identity(authority_of(*past_of_another), now=NOW - 20 * DAY, days=10)
+        self.assertIn("Error", await self.refused(port, client_options(by.ca, stranger)))
 
     async def test_registry_of_another_network(self) -> None:
         """A node does not talk to a registry whose CA is not its own."""

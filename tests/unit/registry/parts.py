@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,21 +73,25 @@ def request_pem(key: PrivateKey | None = None) -> str:
 class Parts:
     """A registry with what it is made of."""
 
-    def __init__(self, directory: Path, now: float = NOW) -> None:
+    def __init__(self, directory: Path, now: float = NOW, **options: float) -> None:
         self.clock = Clock()
         self.clock.advance(now)
         self.authority = make_authority(directory, now)
         self.store = RegistryStore.open(":memory:", NETWORK, self.clock.seconds)
         self.mailer = FakeMailer()
+        self.token = "the one that enrol used last"
         self.invitation = Invitation(
             NETWORK, "registry.example", 8080, fingerprint(self.authority.certificate)
         )
-        self.registry = Registry(self.authority, self.store, self.mailer, self.clock, self.invitation)
+        self.registry = Registry(
+            self.authority, self.store, self.mailer, self.clock, self.invitation, **options
+        )
 
     def enrol(self, key: PrivateKey | None = None) -> str:
         """Issue one certificate and return it as PEM."""
-        Deferred.fromCoroutine(self.registry.request_token("a@b.example"))
-        return self.registry.request_certificate(self.mailer.token, request_pem(key))
+        self.token = secrets.token_hex()
+        self.store.add_token(self.token, "a@b.example")
+        return self.registry.request_certificate(self.token, request_pem(key))
 
     def identity(self) -> Identity:
         """A new node."""

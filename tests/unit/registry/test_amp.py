@@ -17,13 +17,27 @@ from vifibnet.errors import BadArguments, BadEndpoints, InternalError, NoPeerYet
 from vifibnet.model.addresses import Prefix
 from vifibnet.pki.certificates import prefix_of
 from vifibnet.registry.amp import MAX_VALUE, NodeFace, _fitting
-from vifibnet.wire.amp import PEER, Declare, GetBootstrapPeer, GetPeers
+from vifibnet.wire.amp import PEER, Declare, GetBootstrapPeer, GetPeers, RevocationsChanged
 
 ENDPOINTS = "192.0.2.1,1194,udp"
 
 
 class Nonsense(Command):
     """A command that the registry does not have."""
+
+
+class Told(AMP):
+    """A node's end of the connection, which notes what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: list[int] = []
+
+    @RevocationsChanged.responder
+    def revocations_changed(self, number: int) -> dict[str, Any]:
+        """Note it."""
+        self.numbers.append(number)
+        return {}
 
 
 class Node:
@@ -33,7 +47,7 @@ class Node:
         self.certificate = x509.load_pem_x509_certificate(parts.enrol().encode())
         self.prefix = prefix_of(self.certificate)
         self.face = NodeFace(parts.registry, self.certificate)
-        self.amp = AMP()
+        self.amp = Told()
         there: Any = FakeTransport(self.face, True, peerAddress=IPv6Address("TCP", source, 4000))
         here: Any = FakeTransport(self.amp, False)
         self.pump: IOPump = connect(self.face, there, self.amp, here)
@@ -87,7 +101,8 @@ class NodeFaceTests(SynchronousTestCase):
 
     def test_never_issued(self) -> None:
         """A certificate that our CA signed and the database does not know is refused."""
-        self.parts.store._db.execute("UPDATE prefix SET serial = '1' WHERE bits = ?", (self.one.prefix.bits,))
+        self.parts.store._db.execute("PRAGMA foreign_keys = OFF")
+        self.parts.store._db.execute("DELETE FROM certificate WHERE bits = ?", (self.one.prefix.bits,))
         self.failureResultOf(self.one.call(Declare, endpoints=ENDPOINTS), UnknownNode)
 
     def test_internal_error(self) -> None:

@@ -15,16 +15,21 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
-from twisted.protocols.amp import AMP
+from twisted.protocols.amp import AMP, AmpBox
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from tests.unit.registry.parts import Parts
 from vifibnet.errors import NoPeerYet
+from vifibnet.model.addresses import Prefix
 from vifibnet.pki.certificates import Identity
+from vifibnet.pki.keepalive import KEEPALIVE
 from vifibnet.pki.tls import client_options, server_options
-from vifibnet.registry.port import HANDSHAKE_TIMEOUT, HTTP_LIFE, RegistryPort
+from vifibnet.registry.bounded import UNREAD
+from vifibnet.registry.limits import Limits
+from vifibnet.registry.listen import open_sockets
+from vifibnet.registry.port import HTTP_LIFE, RegistryPort
 from vifibnet.registry.xmlrpc import RegistrySite
 from vifibnet.wire.amp import ALPN, GetBootstrapPeer
 
@@ -76,11 +81,18 @@ class PortTests(TestCase):
         """Listen."""
         self.parts = Parts(Path(self.mktemp()), reactor.seconds())
         self.addCleanup(self.parts.store.close)
-        site = RegistrySite(self.parts.registry, self.parts.clock)
-        self.port = RegistryPort(self.parts.registry, site, self.parts.clock)
+        self.listen(Limits())
+
+    def listen(self, limits: Limits) -> None:
+        """Listen anew, within these limits."""
+        site = RegistrySite(self.parts.registry, self.parts.clock, limits)
+        self.port = RegistryPort(self.parts.registry, site, self.parts.clock, limits)
         options = server_options(self.parts.authority, [], datetime.now(UTC))
-        listening = reactor.listenTCP(0, self.port.over_tls(options, reactor), interface="127.0.0.1")
+        (opened,) = open_sockets(0, ["127.0.0.1"])
+        listening: Any = self.port.listen(reactor, opened, options)
+        opened.close()
         self.addCleanup(listening.stopListening)
+        self.addCleanup(self.port.close)
         self.address: IPv4Address = listening.getHost()
 
     async def connect(self, protocol: Protocol, tls: Any = None) -> None:
@@ -125,7 +137,8 @@ class PortTests(TestCase):
         transport: Any = connection.transport
         self.assertTrue(transport.getTcpKeepAlive())
         handle = transport.transport.getHandle()
-        self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60)
+        for option, value in KEEPALIVE.items():
+            self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, option), value)
         # It stays for as long as it likes.
         self.parts.clock.advance(HTTP_LIFE * 2)
         await self.assertFailure(node.callRemote(GetBootstrapPeer), NoPeerYet)
@@ -156,7 +169,7 @@ class PortTests(TestCase):
         client = Client()
         await self.connect(client)
         await self.until(lambda: len(self.port.connections) == 1)
-        self.parts.clock.advance(HANDSHAKE_TIMEOUT - 1)
+        self.parts.clock.advance(Limits().handshake_timeout - 1)
         self.assertFalse(client.gone.called)
         self.parts.clock.advance(2)
         await client.gone
@@ -183,11 +196,74 @@ class PortTests(TestCase):
             pass_on(data)
 
         self.patch(connection, "dataReceived", received)
-        for step in range(int(HTTP_LIFE // 50)):
+        for step in range(int(Limits().request_time // 10)):
             self.assertFalse(client.gone.called)
             client.send(b"P")
             await self.until(lambda step=step: len(b"".join(arrived)) > step)
-            self.parts.clock.advance(50)
+            self.parts.clock.advance(10)
+        await client.gone
+
+    async def test_queue(self) -> None:
+        """While enough handshakes are under way the others wait, and are served when it is their turn."""
+        self.listen(Limits(handshakes=2))
+        silent = [Client() for _ in range(5)]
+        for client in silent:
+            await self.connect(client)
+        await self.until(lambda: len(self.port.connections) == 2)
+        busy = await self.client()
+        await self.until(lambda: True, 0.05)
+        self.assertEqual((len(self.port.connections), busy.shaken.called), (2, False))
+        for expected in (4, 6):
+            self.parts.clock.advance(1.1)
+            await self.until(lambda expected=expected: len(self.port.connections) >= expected)
+        await busy.shaken
+        for client in silent:
+            client.close()
+        busy.close()
+        await self.until(lambda: not self.port.connections)
+        self.assertEqual((len(self.port.gate), self.port.gate.closed), (0, False))
+
+    async def test_one_address(self) -> None:
+        """One address has so many connections; another one gets in."""
+        self.listen(Limits(connections_per_address=2))
+        clients = [await self.client() for _ in range(2)]
+        for client in clients:
+            await client.shaken
+        third = await self.client()
+        await third.gone
+        self.assertFalse(third.shaken.called)
+        other = Client()
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.address.port, bindAddress=("127.0.0.2", 0))
+        tls = client_options(self.parts.authority.ca)
+        await wrapClientTLS(tls, endpoint).connect(Factory.forProtocol(lambda: other))
+        await other.shaken
+        for client in (*clients, other):
+            client.close()
+            await client.gone
+        await self.until(lambda: not self.port.connections)
+
+    async def test_reads_nothing(self) -> None:
+        """A node that asks and does not listen gets little, and is cut off; others do not notice."""
+        peers = [(Prefix(number, 16), "x" * 60) for number in range(700)]
+        asked: list[int] = []
+
+        def answer(node: Prefix, count: int) -> list[tuple[Prefix, str]]:
+            asked.append(count)
+            return peers
+
+        self.patch(self.parts.registry, "peers", answer)
+        client = await self.client(self.parts.identity(), ALPN)
+        await client.shaken
+        transport: Any = client.transport
+        transport.pauseProducing()
+        box = AmpBox({b"_command": b"GetPeers", b"_ask": b"1", b"count": b"999"}).serialize()
+        client.send(box * 1000)
+        (connection,) = self.port.connections
+        await self.until(lambda: UNREAD in getattr(connection._spoken, "_held", ()))
+        self.assertLess(len(asked), 500)
+        self.parts.clock.advance(Limits().stalled)
+        await self.until(lambda: not self.port.connections)
+        client.close()
         await client.gone
 
     async def test_old_tls(self) -> None:

@@ -16,9 +16,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.unit.registry.parts import NETWORK, Parts, request_pem
+from tests.unit.registry.parts import NETWORK, NOW, Parts, request_pem
 from vifibnet.errors import REFUSALS
 from vifibnet.pki.certificates import prefix_of
+from vifibnet.registry.limits import Limits
 from vifibnet.registry.xmlrpc import IDLE_TIMEOUT, MAX_BODY, MAX_DISCARDED, RegistrySite
 
 ENDPOINTS = "192.0.2.1,1194,udp"
@@ -185,6 +186,8 @@ class CallTests(Base):
             10: "UnknownToken", 11: "BadRequest", 12: "NetworkFull", 13: "NoPeerYet",
             14: "NotInsideNetwork", 15: "BadEndpoints", 16: "BadEmail", 17: "MailFailed",
             18: "UnknownNode", 19: "AuthorityExpired",
+            30: "CertificateRevoked", 31: "CertificateExpired", 32: "NoSuchNode",
+            33: "TooManyTokens", 34: "NotDone", 35: "StorageFailed",
         }  # fmt: skip
         self.assertEqual({code: kind.__name__ for code, kind in REFUSALS.items()}, codes)
 
@@ -266,7 +269,7 @@ class HTTPTests(Base):
         for data in (b"", b"POST / HT", b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n<"):
             transport = self.connect()
             self.protocol.dataReceived(data)
-            self.parts.clock.advance(IDLE_TIMEOUT - 1)
+            self.parts.clock.advance((Limits().request_time if data else IDLE_TIMEOUT) - 1)
             self.assertTrue(transport.connected)
             self.parts.clock.advance(2)
             self.assertFalse(transport.connected)
@@ -280,3 +283,69 @@ class HTTPTests(Base):
             self.protocol.dataReceived(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             self.assertEqual(self.read(transport.value())[0], 200)
         self.assertTrue(transport.connected)
+
+    def test_byte_by_byte(self) -> None:
+        """A request must be complete within half a minute, however busy its client looks."""
+        transport = self.connect()
+        for byte in b"POST / HTTP/1.1\r\nHost: x":
+            if not transport.connected:
+                break
+            self.protocol.dataReceived(bytes([byte]))
+            self.parts.clock.advance(2)
+        self.assertFalse(transport.connected)
+        self.assertLess(self.parts.clock.seconds() - NOW, Limits().request_time + 2)
+
+    def test_headers(self) -> None:
+        """Headers have a size and a number."""
+        for line in (b"X: " + b"x" * 1000 + b"\r\n", b"X:\r\n"):
+            transport = self.connect()
+            self.protocol.dataReceived(b"POST / HTTP/1.1\r\n" + line * (10000 // len(line)))
+            self.assertEqual(self.read(transport.value())[0], 400)
+            self.assertFalse(transport.connected)
+
+    def test_requests_per_connection(self) -> None:
+        """The last request of a connection is answered, and its client told to dial again."""
+        transport = self.connect()
+        body = xmlrpclib.dumps((), "getCa").encode()
+        request = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        for _ in range(Limits().requests_per_connection - 1):
+            self.protocol.dataReceived(request)
+        self.assertNotIn(b"Connection: close", transport.value())
+        transport.clear()
+        self.protocol.dataReceived(request)
+        self.assertEqual(self.read(transport.value())[0], 200)
+        self.assertIn(b"Connection: close", transport.value())
+        self.assertFalse(transport.connected)
+
+    def test_too_fast(self) -> None:
+        """Who calls too fast is answered later."""
+        limits = Limits(calls_per_second=10, calls_burst=3)
+        self.site = RegistrySite(self.parts.registry, self.parts.clock, limits)
+        for _ in range(3):
+            self.call("getCa")
+        transport = self.connect()
+        body = xmlrpclib.dumps((), "getCa").encode()
+        self.protocol.dataReceived(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        self.assertEqual(transport.value(), b"")
+        self.call("getCa", source="2001:db8:0:1::1")
+        self.parts.clock.advance(0.1)
+        self.assertEqual(self.read(transport.value())[0], 200)
+
+    def test_slow_reader(self) -> None:
+        """Who does not read gets no more answers, and then is cut off."""
+        transport: Any = self.connect()
+        body = xmlrpclib.dumps((), "getCa").encode()
+        request = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        self.protocol.dataReceived(request)
+        transport.clear()
+        transport.producer.pauseProducing()
+        self.protocol.dataReceived(request * 100)
+        self.assertEqual(transport.value(), b"")
+        transport.producer.resumeProducing()
+        self.assertEqual(transport.value().count(b"HTTP/1.1 200"), 100)
+        transport.clear()
+        transport.producer.pauseProducing()
+        self.protocol.dataReceived(request * 10)
+        self.assertEqual(transport.value(), b"")
+        self.parts.clock.advance(IDLE_TIMEOUT)
+        self.assertFalse(transport.connected)

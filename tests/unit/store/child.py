@@ -14,8 +14,10 @@ import sys
 import time
 from collections.abc import Callable
 
+from tests.unit.store import signing
 from vifibnet.model.addresses import Prefix
 from vifibnet.store.database import open_database
+from vifibnet.store.pem import Signed
 from vifibnet.store.registry import APPLICATION_ID, RegistryStore
 
 
@@ -29,12 +31,12 @@ def issue_all(path: str, length: str, *tokens: str) -> None:
     store = RegistryStore(open_database(path, "registry", application_id=APPLICATION_ID), time.time)
     issued: list[tuple[str, str]] = []
 
-    def sign(prefix: Prefix, serial: int) -> bytes:
+    def sign(prefix: Prefix, serial: int) -> Signed:
         issued.append((prefix.bits, str(serial)))
-        return b"a certificate"
+        return signing.sign(prefix, serial)
 
     for token in tokens:
-        store.issue(token, int(length), sign)
+        store.issue(token, os.urandom(32), int(length), sign)
     print(json.dumps(issued))
 
 
@@ -50,13 +52,13 @@ def issue_and_die(path: str, statement: str, length: str, token: str) -> None:
         if str(begun) == statement:
             die()
 
-    def sign(_prefix: Prefix, _serial: int) -> bytes:
+    def sign(prefix: Prefix, serial: int) -> Signed:
         if statement == "0":
             die()
-        return b"a certificate"
+        return signing.sign(prefix, serial)
 
     db.set_trace_callback(trace)
-    store.issue(token, int(length), sign)
+    store.issue(token, os.urandom(32), int(length), sign)
     if statement == "returned":
         die()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from vifibnet.store.space import is_whole
+
 
 def prefixes(db: sqlite3.Connection, *, given: bool) -> list[str]:
     """The prefixes that are given to nodes, or those that are free; a scan, for tests only."""
@@ -14,13 +16,9 @@ def prefixes(db: sqlite3.Connection, *, given: bool) -> list[str]:
 def check_space(db: sqlite3.Connection) -> None:
     """The free space is exactly the complement of what is given, in the fewest pieces.
 
-    All prefixes together are prefix-free and fill the space, and no two free ones are equally long.
+    All prefixes together are prefix-free and fill the space, and no two free ones are halves of one.
     """
     free, given = prefixes(db, given=False), prefixes(db, given=True)
-    in_order = sorted(free + given)
-    for one, next_one in zip(in_order, in_order[1:], strict=False):
-        assert not next_one.startswith(one), f"{next_one} lies in {one}"
-    filled = sum(1 << 120 - len(bits) for bits in in_order)
-    assert filled == 1 << 120, f"{filled / (1 << 120)} of the space is accounted for"
-    lengths = [len(bits) for bits in free]
-    assert len(lengths) == len(set(lengths)), f"{free} are more pieces than needed"
+    assert is_whole(db), f"free {free}, given {given}"
+    for bits in free:
+        assert not bits.endswith("0") or bits[:-1] + "1" not in free, f"{bits[:-1]} is free in two pieces"

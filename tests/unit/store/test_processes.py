@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.unit.store.signing import KEY, sign
 from tests.unit.store.space import check_space, prefixes
 from vifibnet.errors import UnknownToken
 from vifibnet.model.addresses import Network
@@ -69,7 +70,7 @@ class ProcessesTests(SynchronousTestCase):
     def test_death_before_the_commit(self) -> None:
         """Killed at any statement, or while signing: the issue has not happened, all is as before."""
         self.store.add_token("earlier", "a@example.com")
-        self.store.issue("earlier", 16, lambda *_: b"a certificate")
+        self.store.issue("earlier", KEY, 16, sign)
         self.store.add_token("token", "a@example.com")
         before = list(self.store._db.iterdump())
         statement = 0
@@ -97,4 +98,4 @@ class ProcessesTests(SynchronousTestCase):
         child.communicate()
         self.assertEqual(prefixes(self.store._db, given=True), ["0000000000000000"])
         with self.assertRaises(UnknownToken):
-            self.store.issue("token", 16, lambda *_: b"another")
+            self.store.issue("token", KEY, 16, sign)

@@ -8,19 +8,28 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.unit.store.signing import KEY, sign
 from tests.unit.store.space import check_space, prefixes
 from vifibnet.errors import BadInput, NetworkFull, UnknownNode, UnknownToken
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.store.database import open_database
-from vifibnet.store.registry import APPLICATION_ID, EXPIRE_AT_ONCE, PEER_LIFE, TOKEN_LIFE, RegistryStore
+from vifibnet.store.pem import Signed
+from vifibnet.store.registry import (
+    APPLICATION_ID,
+    EXPIRE_AT_ONCE,
+    PEER_LIFE,
+    TOKEN_LIFE,
+    RegistryStore,
+)
+from vifibnet.store.revocations import revoke
 
 NETWORK = Network.parse("2001:db8:42::/48")
 WHERE = "192.0.2.1,1194,udp"
 
 
-def sign(prefix: Prefix, serial: int) -> bytes:
-    """Stands for the CA."""
-    return f"{prefix} {serial}".encode()
+def never(_prefix: Prefix, _serial: int) -> Signed:
+    """Stands for a CA that is not to be asked."""
+    raise AssertionError("signed again")
 
 
 class StoreTestCase(SynchronousTestCase):
@@ -28,20 +37,23 @@ class StoreTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.now = 1e9
+        self.count = 0
         self.db = open_database(":memory", "registry", application_id=APPLICATION_ID)
         self.store = RegistryStore(self.db, lambda: self.now, random.Random(7))
         self.addCleanup(self.store.close)
 
     def issue(self, length: int = 16) -> Prefix:
         """One more node."""
-        self.store.add_token("token", "a@example.com", length)
+        self.count += 1
+        token = f"token {self.count}"
+        self.store.add_token(token, "a@example.com", length)
         signed: list[Prefix] = []
 
-        def note(prefix: Prefix, serial: int) -> bytes:
+        def note(prefix: Prefix, serial: int) -> Signed:
             signed.append(prefix)
             return sign(prefix, serial)
 
-        self.store.issue("token", 99, note)
+        self.store.issue(token, KEY, 99, note)
         return signed[0]
 
 
@@ -58,25 +70,44 @@ class IssueTests(StoreTestCase):
         """The token's length goes before the default."""
         self.store.add_token("short", "a@example.com", 8)
         self.store.add_token("default", "a@example.com")
-        self.assertEqual(self.store.issue("short", 16, sign).split("/")[1][:2], "8 ")
-        self.assertEqual(self.store.issue("default", 16, sign).split("/")[1][:3], "16 ")
+        self.assertEqual(self.store.issue("short", KEY, 16, sign).split("/")[1][:2], "8 ")
+        self.assertEqual(self.store.issue("default", KEY, 16, sign).split("/")[1][:3], "16 ")
 
     def test_once(self) -> None:
-        """A token is good for one certificate."""
+        """A token is good for one key's certificate."""
         self.store.add_token("token", "a@example.com")
-        self.store.issue("token", 16, sign)
+        self.store.issue("token", KEY, 16, sign)
         with self.assertRaises(UnknownToken):
-            self.store.issue("token", 16, sign)
+            self.store.issue("token", b"another", 16, sign)
+
+    def test_again(self) -> None:
+        """With token and key the same certificate is to be had again, until the token expires."""
+        self.store.add_token("token", "a@example.com")
+        pem = self.store.issue("token", KEY, 16, sign)
+        self.now += TOKEN_LIFE - 1
+        self.assertEqual(self.store.issue("token", KEY, 16, never), pem)
+        self.assertEqual(prefixes(self.db, given=True), ["0" * 16])
+        self.now += 1
+        with self.assertRaises(UnknownToken):
+            self.store.issue("token", KEY, 16, sign)
+
+    def test_not_again_when_revoked(self) -> None:
+        """A revoked certificate is not given out again."""
+        self.store.add_token("token", "a@example.com")
+        serial = int(self.store.issue("token", KEY, 16, sign).split()[1])
+        revoke(self.db, serial, self.now)
+        with self.assertRaises(UnknownToken):
+            self.store.issue("token", KEY, 16, sign)
 
     def test_a_day(self) -> None:
         """A token is good for 24 h and not for longer, also if nobody has expired it."""
         self.store.add_token("early", "a@example.com")
         self.store.add_token("late", "a@example.com")
         self.now += TOKEN_LIFE - 1
-        self.store.issue("early", 16, sign)
+        self.store.issue("early", KEY, 16, sign)
         self.now += 1
         with self.assertRaises(UnknownToken):
-            self.store.issue("late", 16, sign)
+            self.store.issue("late", KEY, 16, sign)
 
     def test_dropped(self) -> None:
         """A dropped token is no longer one; dropping what is not there is fine."""
@@ -84,19 +115,20 @@ class IssueTests(StoreTestCase):
         self.store.drop_token("token")
         self.store.drop_token("token")
         with self.assertRaises(UnknownToken):
-            self.store.issue("token", 16, sign)
+            self.store.issue("token", KEY, 16, sign)
 
     def test_failed_signing(self) -> None:
         """When signing fails the token stays good and the prefix free."""
         before = list(self.db.iterdump())
         self.store.add_token("token", "a@example.com")
 
-        def fail(_prefix: Prefix, _serial: int) -> bytes:
+        def fail(_prefix: Prefix, _serial: int) -> Signed:
             raise ZeroDivisionError
 
         with self.assertRaises(ZeroDivisionError):
-            self.store.issue("token", 16, fail)
+            self.store.issue("token", KEY, 16, fail)
         self.store.drop_token("token")
+        self.db.execute("DELETE FROM audit")
         self.assertEqual(list(self.db.iterdump()), before)
 
     def test_full(self) -> None:
@@ -123,12 +155,12 @@ class IssueTests(StoreTestCase):
         self.addCleanup(store.close)
         seen = []
 
-        def spy(prefix: Prefix, serial: int) -> bytes:
+        def spy(prefix: Prefix, serial: int) -> Signed:
             seen.append(store._db.execute("PRAGMA synchronous").fetchone()[0])
             return sign(prefix, serial)
 
         store.add_token("token", "a@example.com")
-        store.issue("token", 16, spy)
+        store.issue("token", KEY, 16, spy)
         self.assertEqual(seen, [2])
         self.assertEqual(store._db.execute("PRAGMA synchronous").fetchone()[0], 1)
 
@@ -190,7 +222,8 @@ class PeersTests(StoreTestCase):
         self.store.declare(late, "192.0.2.9,1194,udp")
         self.now += PEER_LIFE - 3600
         self.assertEqual(self.store.peers(10), [(late, "192.0.2.9,1194,udp")])
-        self.assertEqual(self.store.expire(), 1)
+        # One peer, and the two tokens that they joined with.
+        self.assertEqual(self.store.expire(), 3)
         self.assertEqual(self.store.expire(), 0)
         self.assertEqual(self.store.peers(10), [(late, "192.0.2.9,1194,udp")])
         self.store.declare(early, WHERE)
@@ -224,7 +257,7 @@ class FileTests(SynchronousTestCase):
         path = Path(self.mktemp())
         first = RegistryStore.open(path, NETWORK, lambda: 1e9)
         first.add_token("token", "a@example.com")
-        first.issue("token", 16, sign)
+        first.issue("token", KEY, 16, sign)
         first.close()
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
         second = RegistryStore.open(path, NETWORK, lambda: 1e9)
@@ -258,6 +291,11 @@ class FileTests(SynchronousTestCase):
         for statement in (
             "INSERT INTO prefix (bits) VALUES ('012')",
             "INSERT INTO prefix (bits, serial) VALUES ('0', '5')",
+            "INSERT INTO prefix (bits, serial, joined, expires) VALUES ('0', '5', 1.0, 2.0)",
+            "INSERT INTO prefix (bits, released) VALUES ('0', 1.0)",
+            "INSERT INTO certificate VALUES ('5', '0101', 'pem', 'CN=5/4', x'00', 1.0, 2.0)",
+            "INSERT INTO token VALUES (x'00', 'mail', NULL, NULL, 1.0, 2.0, NULL)",
+            "INSERT INTO token VALUES (x'00', 'pigeon', NULL, NULL, 1.0, 2.0, NULL)",
             "INSERT INTO peer VALUES (1, '0101', 'x', 1.0)",
             "INSERT INTO network VALUES (2, '0x1')",
         ):

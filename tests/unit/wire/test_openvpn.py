@@ -103,6 +103,23 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(command[-4:], ["--key", "/my key", "--verb", "9"])
         self.assertEqual(values(command, "--key"), ["/my key"])
 
+    def test_revoked(self) -> None:
+        """Both sides look at who was revoked, where there is such a directory."""
+        settings = replace(SETTINGS, revoked=Path("/run/x"))
+        for command in (
+            server_command(settings, tap="vifs0", port=1194, proto="udp"),
+            self.client(Endpoint("::1", 1, "udp"), settings=settings),
+        ):
+            at = command.index("--crl-verify")
+            self.assertEqual(command[at + 1 : at + 3], ["/run/x", "dir"])
+        self.assertNotIn("--crl-verify", self.client(Endpoint("::1", 1, "udp")))
+
+    def test_serial(self) -> None:
+        """A client's serial number is what openvpn says in decimal, if it is a number at all."""
+        for text, serial in (("85070591730234615865843651857942052864", 1 << 126), ("x", None), ("", None)):
+            event = Established(1, "1/16", "", 0, {"tls_serial_0": text})
+            self.assertEqual(event.serial, serial)
+
     def test_pings(self) -> None:
         """Silence is borne for four hellos, in whole seconds."""
         for hello, ping, ping_exit in ((15.0, 15, 60), (0.2, 1, 4), (1.3, 1, 6), (4.0, 4, 16)):

@@ -1,0 +1,163 @@
+"""How many calls a second the registry answers, beside a threaded ``http.server`` that makes the same query.
+
+Both look up one random peer among 100,000 nodes. Each client has one connection and calls again as soon as it
+is answered; all clients are one process on the same machine. The rows of a group are measured one after the
+other, run by run. ``cpu µs`` is the server's processor time per call. Prints a table on stderr and a JSON
+document on stdout; exits 1 when a goal is missed.
+
+The registry's limit of calls per address is lifted, because all these clients have the same one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from subprocess import Popen
+from typing import Any
+
+from bench.caller import AMP, GET, POST, WARMING_UP, Speed, Way, amp_end, call, http_end
+from bench.registry import await_port, free_port, prepare, start
+from vifibnet.lab.table import columns
+
+AMP_GOAL = 4.0
+"""AMP's throughput as a multiple of the threaded server's, which answers with plain text and without TLS."""
+
+XMLRPC_GOAL = 1.0
+"""XML-RPC's, as a multiple of the threaded server's, like for like: XML, and TLS or none, on both sides."""
+
+WAYS = {
+    "threaded": Way(GET, http_end),
+    "threaded, TLS": Way(GET, http_end, tls=True),
+    "threaded XML-RPC": Way(POST, http_end),
+    "threaded XML-RPC, TLS": Way(POST, http_end, tls=True),
+    "XML-RPC": Way(POST, http_end),
+    "XML-RPC, TLS": Way(POST, http_end, tls=True),
+    "AMP, mutual TLS": Way(AMP, amp_end, tls=True, amp=True),
+}
+BASELINE = {
+    "XML-RPC": "threaded XML-RPC",
+    "XML-RPC, TLS": "threaded XML-RPC, TLS",
+    "AMP, mutual TLS": "threaded",
+}
+"""With what a row is compared: XML-RPC with XML-RPC, and AMP with what has neither TLS nor XML."""
+
+
+def run(
+    home: Path, servers: dict[str, tuple[int, Popen[str]]], args: argparse.Namespace
+) -> dict[tuple[int, str], list[Speed]]:
+    """Measure all."""
+    found: dict[tuple[int, str], list[Speed]] = {}
+    for number in range(args.runs):
+        for clients in args.clients:
+            for name, way in WAYS.items():
+                if sys.stderr.isatty():
+                    print(f"\r\033[Krun {number + 1}: {name}, {clients} clients", end="", file=sys.stderr)
+                port, process = servers[name]
+                before = cpu(process)
+                speed = call(way, home, port, clients, args.seconds)
+                cost = (cpu(process) - before) / (speed.calls * (args.seconds + WARMING_UP))
+                speed = replace(speed, cpu=cost)
+                found.setdefault((clients, name), []).append(speed)
+    return found
+
+
+def measure(args: argparse.Namespace) -> dict[tuple[int, str], list[Speed]]:
+    """Start both servers and measure all."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        prepare(home, args.nodes, 1)
+        secure, plain, threaded_secure, threaded = (free_port() for _ in range(4))
+        limits = json.dumps({"calls_per_second": 1e9, "calls_burst": 1e9})
+        profile = ("--profile", args.profile) if args.profile else ()
+        registry = start("registry", str(home), str(secure), f"--plain={plain}", "--limits", limits, *profile)
+        stack.callback(stop, registry)
+        baseline = start("threaded", str(home), str(threaded_secure), f"--plain={threaded}")
+        stack.callback(stop, baseline)
+        await_port(secure, registry)
+        await_port(plain, registry)
+        await_port(threaded_secure, baseline)
+        old, new = (
+            ((threaded, baseline), (threaded_secure, baseline)),
+            ((plain, registry), (secure, registry)),
+        )
+        servers = dict(zip(WAYS, (*old, *old, *new, new[1]), strict=True))
+        return run(home, servers, args)
+
+
+def cpu(process: Popen[str]) -> float:
+    """Seconds of processor time that a process has used (proc(5))."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def stop(process: Popen[str]) -> None:
+    """End it."""
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+
+
+def summary(found: dict[tuple[int, str], list[Speed]], args: argparse.Namespace) -> dict[str, Any]:
+    """What was found, as a JSON document."""
+    rows: list[dict[str, Any]] = []
+    speeds = {key: median(speed.calls for speed in runs) for key, runs in found.items()}
+    for (clients, name), runs in found.items():
+        row: dict[str, Any] = {"clients": clients, "server": name, "calls": round(speeds[clients, name])}
+        row["p99_ms"] = round(median(speed.p99 for speed in runs), 2)
+        row["cpu_us"] = round(median(speed.cpu for speed in runs) * 1e6)
+        row["runs"] = [round(speed.calls) for speed in runs]
+        if name in BASELINE:
+            row["baseline"] = BASELINE[name]
+            row["ratio"] = round(speeds[clients, name] / speeds[clients, BASELINE[name]], 2)
+            row["goal"] = AMP_GOAL if name.startswith("AMP") else XMLRPC_GOAL
+            row["met"] = row["ratio"] >= row["goal"]
+        rows.append(row)
+    return {
+        "bench": "registry_calls",
+        "nodes": args.nodes,
+        "seconds": args.seconds,
+        "rows": rows,
+        "met": all(row.get("met", True) for row in rows),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows for a terminal."""
+    cells = [
+        [
+            *(str(row[name]) for name in ("clients", "server", "calls")),
+            f"{row['p99_ms']:.2f}",
+            str(row["cpu_us"]),
+            *((f"{row['ratio']:.2f}", f"{row['goal']:.0f}") if "ratio" in row else ("", "")),
+        ]
+        for row in rows
+    ]
+    headings = ("clients", "server", "calls/s", "p99 ms", "cpu µs", "ratio", "goal")
+    return columns(headings, cells, frozenset((0, 2, 3, 4, 5, 6)))
+
+
+def main() -> int:
+    """Measure and print; return 1 when a goal was missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--nodes", type=int, default=100_000)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 100])
+    parser.add_argument("--profile", help="write cProfile's figures of the registry there")
+    args = parser.parse_args()
+    found = summary(measure(args), args)
+    clear = "\r\033[K" if sys.stderr.isatty() else ""
+    print(clear + "\n".join(table(found["rows"])), file=sys.stderr)
+    print(json.dumps(found, indent=1))
+    return 0 if found["met"] else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

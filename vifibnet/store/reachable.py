@@ -1,0 +1,68 @@
+"""Where nodes can be reached, in the registry's database: a random choice among them costs n look-ups.
+
+All functions but ``sample`` work inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Collection, Sequence
+
+from vifibnet.model.addresses import Prefix
+
+
+def put(db: sqlite3.Connection, prefix: Prefix, endpoints: str, now: float) -> None:
+    """A node can be reached at these endpoints."""
+    db.execute(
+        "INSERT INTO peer (slot, bits, endpoints, declared) VALUES (?, ?, ?, ?) ON CONFLICT (bits)"
+        " DO UPDATE SET endpoints = excluded.endpoints, declared = excluded.declared",
+        (_slots(db) + 1, prefix.bits, endpoints, now),
+    )
+
+
+def remove(db: sqlite3.Connection, bits: str) -> None:
+    """A node can no longer be reached, if it could."""
+    _forget(db, db.execute("SELECT slot FROM peer WHERE bits = ?", (bits,)).fetchall())
+
+
+def remove_older(db: sqlite3.Connection, when: float, limit: int) -> int:
+    """Remove up to ``limit`` of those who declared themselves at ``when`` or before; how many went."""
+    silent = db.execute("SELECT slot FROM peer WHERE declared <= ? LIMIT ?", (when, limit)).fetchall()
+    _forget(db, silent)
+    return len(silent)
+
+
+def sample(
+    db: sqlite3.Connection, rng: random.Random, count: int, exclude: Collection[Prefix], since: float
+) -> list[tuple[Prefix, str]]:
+    """Up to ``count`` in random order of those who declared themselves after ``since``, with endpoints."""
+    slots = _slots(db)
+    unwanted = {prefix.bits for prefix in exclude}
+    # Some of those drawn may be unwanted or too old.
+    drawn = rng.sample(range(1, slots + 1), min(slots, count + len(unwanted) + 8))
+    found: list[tuple[Prefix, str]] = []
+    for slot in drawn:
+        if len(found) >= count:
+            break
+        bits, endpoints, declared = db.execute(
+            "SELECT bits, endpoints, declared FROM peer WHERE slot = ?", (slot,)
+        ).fetchone()
+        if bits not in unwanted and declared > since:
+            found.append((Prefix.from_bits(bits), endpoints))
+    return found
+
+
+def _slots(db: sqlite3.Connection) -> int:
+    """How many peers there are: the last slot."""
+    (last,) = db.execute("SELECT max(slot) FROM peer").fetchone()
+    return last or 0
+
+
+def _forget(db: sqlite3.Connection, slots: Sequence[tuple[int]]) -> None:
+    """Remove peers, highest slot first, each time moving the last peer into the gap."""
+    for (slot,) in sorted(slots, reverse=True):
+        last = _slots(db)
+        db.execute("DELETE FROM peer WHERE slot = ?", (slot,))
+        if slot != last:
+            db.execute("UPDATE peer SET slot = ? WHERE slot = ?", (slot, last))

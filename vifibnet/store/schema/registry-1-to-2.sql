@@ -1,0 +1,137 @@
+-- Version 2: certificates, revocations, parameters and the audit log get tables of their own; tokens say when
+-- they expire. The functions pem_… read a certificate.
+
+ALTER TABLE peer RENAME TO old_peer;
+ALTER TABLE prefix RENAME TO old_prefix;
+ALTER TABLE token RENAME TO old_token;
+DROP INDEX prefix_free;
+DROP INDEX token_created;
+DROP INDEX peer_declared;
+
+-- The whole space of the network, prefix-free: each prefix is free (no serial), a node's, or released: that
+-- is nobody's any more, but not free before the last certificate for it has expired.
+CREATE TABLE prefix (
+    bits TEXT NOT NULL PRIMARY KEY CHECK (length(bits) <= 120 AND bits NOT GLOB '*[^01]*'),
+    -- The newest certificate's.
+    serial TEXT UNIQUE REFERENCES certificate (serial) DEFERRABLE INITIALLY DEFERRED,
+    email TEXT,         -- NULL: joined by an invitation for nobody in particular
+    joined REAL,        -- when the prefix was given
+    expires REAL,       -- when the last of its certificates does
+    last_seen REAL,     -- when the node last spoke to the registry
+    released REAL,      -- when it was taken from the node
+    CHECK ((serial IS NULL) = (joined IS NULL) AND (serial IS NULL) = (expires IS NULL)),
+    CHECK (serial IS NOT NULL OR (email IS NULL AND last_seen IS NULL AND released IS NULL))
+) STRICT;
+
+-- Makes allocation logarithmic: the longest free prefix that is short enough.
+CREATE INDEX prefix_free ON prefix (length(bits) DESC, bits) WHERE serial IS NULL;
+
+CREATE INDEX prefix_given ON prefix (bits) WHERE serial IS NOT NULL;
+
+CREATE INDEX prefix_expires ON prefix (expires) WHERE serial IS NOT NULL;
+
+CREATE INDEX prefix_released ON prefix (expires) WHERE released IS NOT NULL;
+
+-- All certificates of all prefixes that are not free, also those that were renewed, revoked or have expired.
+CREATE TABLE certificate (
+    serial TEXT NOT NULL PRIMARY KEY,   -- decimal
+    bits TEXT NOT NULL REFERENCES prefix (bits) ON DELETE CASCADE,
+    pem TEXT NOT NULL,
+    subject TEXT NOT NULL,              -- as in RFC 4514
+    key_hash BLOB NOT NULL,             -- SHA-256 of the public key (SubjectPublicKeyInfo, DER)
+    issued REAL NOT NULL,
+    not_after REAL NOT NULL
+) STRICT;
+
+CREATE INDEX certificate_bits ON certificate (bits, issued);
+
+-- Certificates that no longer count. The greatest number is the version of the revocation list. A number is
+-- the time or, if that is not greater than the last one, the next: so a registry that was restored from an
+-- old backup goes on with numbers that no node has seen. The last one is never removed.
+CREATE TABLE revocation (
+    number INTEGER PRIMARY KEY,
+    serial TEXT NOT NULL UNIQUE,        -- decimal
+    bits TEXT NOT NULL,
+    revoked REAL NOT NULL,
+    not_after REAL NOT NULL,            -- the certificate's; the list may forget it afterwards
+    reason TEXT NOT NULL DEFAULT ''
+) STRICT;
+
+CREATE INDEX revocation_not_after ON revocation (not_after);
+
+-- Only the hash is kept, so that a copy of this file lets nobody in. A token that was traded for a
+-- certificate stays until it expires: whoever holds it and the key may fetch the certificate again.
+CREATE TABLE token (
+    hash BLOB NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('mail', 'invitation')),
+    email TEXT CHECK (email IS NOT NULL OR kind = 'invitation'),
+    prefix_length INTEGER,  -- of the prefix it is good for; NULL: the registry's default
+    created REAL NOT NULL,
+    expires REAL NOT NULL,
+    serial TEXT             -- of the certificate that it was traded for
+) STRICT;
+
+CREATE INDEX token_expires ON token (expires);
+
+CREATE INDEX token_created ON token (created, hash);
+
+-- How many mails somebody got lately.
+CREATE INDEX token_mailed ON token (lower(email), created) WHERE kind = 'mail';
+
+-- Where nodes can be reached. The slots are 1 to n without a gap, so that a random choice is n look-ups.
+CREATE TABLE peer (
+    slot INTEGER PRIMARY KEY,
+    bits TEXT NOT NULL UNIQUE REFERENCES prefix (bits) ON DELETE CASCADE,
+    endpoints TEXT NOT NULL,
+    declared REAL NOT NULL
+) STRICT;
+
+CREATE INDEX peer_declared ON peer (declared);
+
+-- What the operator set for the whole network; a parameter that is not here has its default.
+CREATE TABLE parameter (
+    name TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL,
+    changed REAL NOT NULL
+) STRICT;
+
+-- The version of the set of parameters, made like the numbers of revocations; 0: never changed.
+CREATE TABLE parameter_version (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    number INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO parameter_version VALUES (1, 0);
+
+-- Who changed what. Never holds a token.
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    what TEXT NOT NULL,         -- e.g. 'released'
+    subject TEXT NOT NULL,      -- e.g. a prefix, an e-mail address, the name of a parameter
+    by TEXT NOT NULL            -- a node's prefix, an e-mail address, 'uid 0', 'registry'
+) STRICT;
+
+CREATE INDEX audit_at ON audit (at);
+
+INSERT INTO prefix (bits, serial, email, joined, expires)
+    SELECT bits, serial, email, issued, iif(serial IS NULL, NULL, pem_not_after(certificate)) FROM old_prefix;
+
+INSERT INTO certificate (serial, bits, pem, subject, key_hash, issued, not_after)
+    SELECT serial, bits, certificate, pem_subject(certificate), pem_key_hash(certificate), issued,
+        pem_not_after(certificate) FROM old_prefix WHERE serial IS NOT NULL;
+
+INSERT INTO token (hash, kind, email, prefix_length, created, expires)
+    SELECT hash, 'mail', email, length, created, created + 86400 FROM old_token;
+
+INSERT INTO peer SELECT slot, bits, endpoints, declared FROM old_peer;
+
+-- Who declared itself has spoken to the registry.
+UPDATE prefix SET last_seen = peer.declared FROM peer WHERE peer.bits = prefix.bits;
+
+DROP TABLE old_peer;
+DROP TABLE old_prefix;
+DROP TABLE old_token;
+
+INSERT INTO audit (at, what, subject, by)
+    VALUES ((julianday('now') - 2440587.5) * 86400, 'upgraded', 'the database to version 2', 'registry');
