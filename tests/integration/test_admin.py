@@ -290,9 +290,9 @@ class LifeTests(AdminCase):
                 "s = socket.socket(socket.AF_UNIX); s.settimeout(20)\n"
                 "try: s.connect(sys.argv[1])\n"
                 "except PermissionError: print('not allowed'); sys.exit()\n"
-                "s.sendall(b'\\0\\4_ask\\0\\1a\\0\\10_command\\0\\12ListTokens\\0\\5after\\0\\0\\0\\0')\n"
-                "try: print(len(s.recv(9)))\n"
-                "except ConnectionResetError: print(0)\n"
+                "call = b'\\0\\4_ask\\0\\1a\\0\\10_command\\0\\12ListTokens\\0\\5after\\0\\0\\0\\0'\n"
+                "try: s.sendall(call); print(len(s.recv(9)))\n"
+                "except ConnectionError: print(0)\n"
             )
             return subprocess.run(
                 ["/usr/bin/env", "python3", "-c", script, str(place)],
