@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import shutil
 import textwrap
-from collections.abc import AsyncIterator
 from typing import Any
 
-from vifibnet.cli import adminclient
+from vifibnet.cli import listing
+from vifibnet.cli.listing import add_arguments as add_arguments
 from vifibnet.cli.tables import NOTHING, Column, Table, ago, counted, day
 from vifibnet.wire.admin import ListNodes
 
@@ -26,49 +24,15 @@ LEGEND = (
     "seen: when it last spoke to the registry; until: when its certificate ends; who: its e-mail address and"
     " what its certificate says of it; endpoints: where others reach it."
 )
-WIDTH = 100
-"""Columns, where the terminal does not say how many it has."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """How to print them."""
-    parser.add_argument("--json", action="store_true", help="as a JSON array; times are seconds since 1970")
-    adminclient.add_arguments(parser)
 
 
 async def run(reactor: Any, args: argparse.Namespace) -> int:
     """Print them page by page, as they come."""
-    async with adminclient.running_registry(reactor, args) as registry:
-        if args.json:
-            await print_json(pages(registry))
-        else:
-            await _print_table(pages(registry), reactor.seconds())
-    return 0
+    return await listing.show(reactor, args, ListNodes, "nodes", _print_table)
 
 
-async def pages(registry: adminclient.RegistryAdmin) -> AsyncIterator[list[dict[str, Any]]]:
-    """All nodes, some at a time."""
-    following = ""
-    while True:
-        answer = await registry.call(ListNodes, after=following)
-        yield answer["nodes"]
-        following = answer["next"]
-        if not following:
-            return
-
-
-async def print_json(all_pages: AsyncIterator[list[dict[str, Any]]]) -> None:
-    """Print an array, one element a line, without keeping it."""
-    before = "[\n"
-    async for page in all_pages:
-        for element in page:
-            print(before + json.dumps(element, ensure_ascii=False), end="")
-            before = ",\n"
-    print("[]" if before == "[\n" else "\n]")
-
-
-async def _print_table(all_pages: AsyncIterator[list[dict[str, Any]]], now: float) -> None:
-    width = shutil.get_terminal_size((WIDTH, 0)).columns
+async def _print_table(all_pages: listing.Pages, now: float) -> None:
+    width = listing.terminal_width()
     table = Table(COLUMNS, width)
     total = connected = 0
     async for page in all_pages:

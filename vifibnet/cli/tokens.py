@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-from collections.abc import AsyncIterator
 from typing import Any
 
-from vifibnet.cli import adminclient
-from vifibnet.cli.nodes import WIDTH, print_json
+from vifibnet.cli import listing
+from vifibnet.cli.listing import add_arguments as add_arguments
 from vifibnet.cli.tables import NOTHING, Column, Table, ago, counted, minute
 from vifibnet.wire.admin import ListTokens
 
@@ -22,35 +20,13 @@ COLUMNS = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """How to print them."""
-    parser.add_argument("--json", action="store_true", help="as a JSON array; times are seconds since 1970")
-    adminclient.add_arguments(parser)
-
-
 async def run(reactor: Any, args: argparse.Namespace) -> int:
     """Print them page by page, as they come. The tokens themselves nobody knows but who has them."""
-    async with adminclient.running_registry(reactor, args) as registry:
-        if args.json:
-            await print_json(pages(registry))
-        else:
-            await _print_table(pages(registry), reactor.seconds())
-    return 0
+    return await listing.show(reactor, args, ListTokens, "tokens", _print_table)
 
 
-async def pages(registry: adminclient.RegistryAdmin) -> AsyncIterator[list[dict[str, Any]]]:
-    """All tokens, some at a time."""
-    following = ""
-    while True:
-        answer = await registry.call(ListTokens, after=following)
-        yield answer["tokens"]
-        following = answer["next"]
-        if not following:
-            return
-
-
-async def _print_table(all_pages: AsyncIterator[list[dict[str, Any]]], now: float) -> None:
-    table = Table(COLUMNS, shutil.get_terminal_size((WIDTH, 0)).columns)
+async def _print_table(all_pages: listing.Pages, now: float) -> None:
+    table = Table(COLUMNS, listing.terminal_width())
     total = used = 0
     async for page in all_pages:
         if page:
