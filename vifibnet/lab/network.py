@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from vifibnet.lab.report import LabReport, NodeReport, node_report, read_status
 from vifibnet.lab.settings import Host, LabSettings, LabState
 from vifibnet.lab.teardown import down
 from vifibnet.lab.underlay import LAN, Underlay
+from vifibnet.node.preflight import check_programs
 from vifibnet.pki.files import write_atomically
 
 PROGRAMS = {
@@ -378,9 +378,7 @@ def check_machine() -> None:
     """Raise BadInput where this machine, or this user, cannot have a lab."""
     if os.geteuid() != 0:
         raise BadInput("network namespaces", "not yours to make", "run this as root")
-    for name, package in PROGRAMS.items():
-        if shutil.which(name) is None:
-            raise BadInput(name, "this program is missing", f"install the package {package}")
+    check_programs(PROGRAMS)
 
 
 def _exists(name: str) -> BadInput:
