@@ -6,18 +6,23 @@ demo: install
 	$(PYTHON) -m vifibnet lab demo
 
 test: install lint
-	$(PYTHON) -m twisted.trial tests
+	$(PYTHON) -m twisted.trial --jobs 2 tests.unit tests.programs
+	$(PYTHON) -m twisted.trial tests.integration
 
 lint: install
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --config setup.cfg
 
+# All of them run, one after the other, also when one misses its goal; then it fails. Each alone: make bench-load.
+BENCHES = join registry_load fuzz registry_calls graph load throughput
+OPTIONS_graph = --seeds 2
+
 bench: install
-	$(PYTHON) -m bench.join
-	$(PYTHON) -m bench.registry_load
-	$(PYTHON) -m bench.fuzz
-	$(PYTHON) -m bench.registry_calls
+	@$(MAKE) --no-print-directory --keep-going --jobs=1 $(BENCHES:%=bench-%)
+
+bench-%: install
+	$(PYTHON) -m bench.$* $(OPTIONS_$*)
 
 install:
 	@./install-dev.sh

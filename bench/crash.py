@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import random
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
 
+from bench.registry import free_port
 from vifibnet.cli import adminclient
 from vifibnet.cli.main import finish
 from vifibnet.errors import NotOurRegistry, RegistryUnreachable, UnknownToken, VifibnetError
@@ -83,7 +83,7 @@ class Crash:
         self._directory = directory
         self._rng = rng
         self._database = directory / "registry.db"
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._joined: list[Joined] = []
         self._again = 0
@@ -164,7 +164,7 @@ class Crash:
 
     async def _enrol(self, ca: CA, token: str, request: str) -> str:
         endpoint = HostnameEndpoint(self._reactor, "127.0.0.1", self._port, timeout=5)
-        registry = XMLRPCRegistry(self._reactor, endpoint, client_options(ca, None), "the registry", 10)
+        registry = XMLRPCRegistry(self._reactor, endpoint, client_options([ca], None), "the registry", 10)
         deadline = self._reactor.seconds() + PATIENCE
         while True:
             try:
@@ -197,13 +197,6 @@ class Crash:
             # One for each who has its certificate, and no certificate that nobody has.
             outcome.spent_in_vain += abs(spent - len(self._joined)) + abs(len(kept) - len(tokens))
             outcome.space_lost = int(not is_whole(db))
-
-
-def _free_port() -> int:
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        number: int = some.getsockname()[1]
-    return number
 
 
 async def main(reactor: Any, args: argparse.Namespace) -> int:

@@ -34,19 +34,22 @@ from twisted.protocols.amp import AmpBox
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from vifibnet.guard.limits import Limits, Rate
 from vifibnet.lab.table import columns
 from vifibnet.model.addresses import Network
+from vifibnet.pki.authorities import Authorities
 from vifibnet.pki.authority import Authority, create_authority
+from vifibnet.pki.certificates import fingerprint
 from vifibnet.pki.requests import make_key, make_request
 from vifibnet.pki.tls import server_options
 from vifibnet.registry.amp import NodeFace
 from vifibnet.registry.core import Registry
-from vifibnet.registry.limits import Limits, Rate
-from vifibnet.registry.mail import Invitation
+from vifibnet.registry.mail import TokenMail
 from vifibnet.registry.port import RegistryPort
 from vifibnet.registry.xmlrpc import RegistrySite
 from vifibnet.store.registry import RegistryStore
 from vifibnet.wire.amp import ALPN
+from vifibnet.wire.invitation import Invitation
 
 NETWORK = Network.parse("2001:db8:42::/48")
 NOW = 1_800_000_000.0
@@ -95,7 +98,7 @@ xml = st.recursive(
     max_leaves=20,
 )
 
-COMMANDS = [b"Declare", b"GetPeers", b"GetBootstrapPeer", b"StartTLS", b"GetRevocations", b"Renew", b""]
+COMMANDS = [b"Declare", b"GetPeers", b"GetBootstrapPeer", b"StartTLS", b"GetDocument", b"Renew", b""]
 KEYS = [
     b"_ask", b"_answer", b"_error", b"_error_code", b"_error_description", b"_command", b"count",
     b"endpoints", b"number", b"offset", b"request",
@@ -175,8 +178,9 @@ class Target:
             self.authority = Authority.load(f"{home}/ca.crt", f"{home}/ca.key", when)
         self.store = RegistryStore.open(":memory:", NETWORK, self.clock.seconds)
         mailer: Any = _Mailer()
-        invitation = Invitation(NETWORK, "registry.example", 8080, "")
-        self.registry = Registry(self.authority, self.store, mailer, self.clock, invitation)
+        seal = fingerprint(self.authority.certificate)
+        mail = TokenMail(NETWORK, lambda token: Invitation(("registry.example",), 8080, seal, token))
+        self.registry = Registry(Authorities.of(self.authority), self.store, mailer, self.clock, mail)
         self.limits = Limits(calls_burst=1e12)
         self.site = RegistrySite(self.registry, self.clock, self.limits)
         self.port = RegistryPort(self.registry, self.site, self.clock, self.limits)

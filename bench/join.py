@@ -25,9 +25,9 @@ from vifibnet.lab.children import Reactor, run, sleep, together
 from vifibnet.lab.daemons import program
 from vifibnet.lab.network import Lab
 from vifibnet.lab.probe import answers
-from vifibnet.lab.report import read_status
 from vifibnet.lab.settings import LabSettings
 from vifibnet.lab.table import columns
+from vifibnet.node.status import FILE, read_status
 
 GOAL = 1.5
 """Seconds, at a hello interval of 0.5 s."""
@@ -36,12 +36,14 @@ GOAL = 1.5
 @dataclass(frozen=True)
 class Joining:
     """One run, in seconds: until the service started (interpreter), a tunnel was up (handshake), the first
-    ping was answered (route); ``total`` is all of it."""
+    ping was answered (route); ``total`` is all of it, ``everybody`` until the last of the others
+    has answered."""
 
     interpreter: float
     handshake: float
     route: float
     total: float
+    everybody: float
 
 
 async def join(reactor: Reactor, lab: Lab, name: str) -> Joining:
@@ -62,13 +64,16 @@ async def join(reactor: Reactor, lab: Lab, name: str) -> Joining:
     began = reactor.seconds()
     await lab.node(name).start(command)
     when = await first.addTimeout(30, reactor)
-    status = await read_status(reactor, str(lab.directory(name) / "status.sock")) or {}
-    await pings
+    status = await read_status(reactor, lab.directory(name) / FILE) or {}
+    answered = await pings
+    if len(answered) < len(others):
+        raise VifibnetError(f"only {len(answered)} of {len(others)} have answered")
     started = float(status["started"])
     up = [float(tunnel["since"]) for tunnel in status["tunnels"] if tunnel["up"]]
     # When somebody else's tunnel to us carried the ping, ours may have come up later.
     tunnel = min([*up, when])
-    return Joining(started - began, tunnel - started, when - tunnel, when - began)
+    last = max(answered.values())
+    return Joining(started - began, tunnel - started, when - tunnel, when - began, last - began)
 
 
 async def leave(reactor: Reactor, lab: Lab, name: str, timeout: float = 60) -> None:
@@ -154,7 +159,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--nodes", type=int, default=6)
-    parser.add_argument("--hello", type=float, default=0.5)
+    parser.add_argument("--hello", type=float, default=LabSettings.hello)
     arguments = parser.parse_args()
 
     finish("bench.join", lambda reactor: main(reactor, arguments))

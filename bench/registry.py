@@ -33,13 +33,13 @@ from twisted.logger import (
     textFileLogObserver,
 )
 
+from vifibnet.guard.limits import Limits
 from vifibnet.model.addresses import Network, Prefix
+from vifibnet.pki.authorities import Authorities
 from vifibnet.pki.authority import Authority, create_authority
 from vifibnet.pki.certificates import Identity, prefix_of
 from vifibnet.pki.requests import make_key, make_request
 from vifibnet.registry.core import Registry
-from vifibnet.registry.limits import Limits
-from vifibnet.registry.mail import Invitation
 from vifibnet.registry.service import RegistryConfig, RegistryService
 from vifibnet.store.registry import RegistryStore
 
@@ -95,8 +95,8 @@ def _populate(home: Path, authority: Authority, nodes: int, request: str) -> Non
     clock = Clock()
     clock.advance(time.time())
     store = RegistryStore.open(str(home / "registry.db"), NETWORK, clock.seconds)
-    mailer: Any = None
-    registry = Registry(authority, store, mailer, clock, Invitation(NETWORK, "localhost", 1, ""))
+    none: Any = None
+    registry = Registry(Authorities.of(authority), store, none, clock, none)
     store.add_token("token", "a@b.example")
     pem = registry.request_certificate("token", request)
     node = prefix_of(x509.load_pem_x509_certificate(pem.encode()))
@@ -179,7 +179,7 @@ def main() -> None:
     config = RegistryConfig(
         port=args.port,
         db=str(args.home / "registry.db"),
-        authority=load_authority(args.home),
+        authorities=Authorities.of(load_authority(args.home)),
         mailhost="127.0.0.1",
         mail_port=1,
         mail_from="a@b.example",

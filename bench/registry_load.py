@@ -217,11 +217,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--identities", type=int, default=200, help="certificates that the nodes share")
+    parser.add_argument("--identities", type=int, help="certificates that the nodes share (a third as many)")
     parser.add_argument("--database", type=int, default=100_000, help="nodes that the registry knows")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds")
     parser.add_argument("--storms", type=int, default=1)
     args = parser.parse_args()
+    # A certificate has no more than four connections.
+    args.identities = args.identities or args.nodes // 3 + 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     found = {"bench": "registry_load", "nodes": args.nodes, **measure(args)}
     found["met"] = (

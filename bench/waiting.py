@@ -24,9 +24,9 @@ from twisted.logger import (
 from zope.interface import implementer
 
 from bench.registry import load_identities
+from vifibnet.guard.limits import raise_descriptors
 from vifibnet.node.registryclient import RegistryClient
 from vifibnet.pki.tls import client_options
-from vifibnet.registry.limits import raise_descriptors
 from vifibnet.wire.amp import ALPN
 
 PER_ADDRESS = 250
@@ -56,12 +56,12 @@ def main() -> None:
     predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     globalLogBeginner.beginLoggingTo([FilteringLogObserver(observe, [predicate])], redirectStandardIO=False)
     rng = Random()
-    options = [client_options(identity.ca, identity, [ALPN]) for identity in load_identities(args.home)]
+    options = [client_options([identity.ca], identity, [ALPN]) for identity in load_identities(args.home)]
     clients: list[RegistryClient] = []
     for number in range(args.nodes):
         source = f"127.{args.number + 1}.{number // PER_ADDRESS}.1"
         tcp = TCP4ClientEndpoint(reactor, "127.0.0.1", args.port, bindAddress=(source, 0))
-        tls = options[(args.number + number * 7) % len(options)]
+        tls = options[number % len(options)]
         client = RegistryClient(reactor, rng, wrapClientTLS(tls, tcp), "registry")
         clients.append(client)
         reactor.callLater(number / args.rate, client.startService)

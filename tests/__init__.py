@@ -1,4 +1,5 @@
-"""unit/ mirrors the package; integration/ runs real daemons in network namespaces and needs root."""
+"""unit/ mirrors the package; programs/ runs programs side by side, for which a busy machine is no harm;
+integration/ runs real daemons in network namespaces, alone, for time matters there. Both need root."""
 
 import os
 

@@ -160,6 +160,12 @@ class StorageFailed(RegistryRefusal):
     code = 35
 
 
+class BadParameter(RegistryRefusal):
+    """The parameter {what} is refused: {problem}."""
+
+    code = 36
+
+
 # A base class comes after its children: AMP takes the first class of which an error is an instance.
 REFUSALS: dict[int, type[RegistryRefusal]] = {
     cls.code: cls
@@ -167,7 +173,7 @@ REFUSALS: dict[int, type[RegistryRefusal]] = {
         InternalError, BadArguments, UnknownMethod, NotXMLRPC, UnknownToken, BadRequest, NetworkFull,
         NoPeerYet, NotInsideNetwork, BadEndpoints, BadEmail, MailFailed, CertificateRevoked,
         CertificateExpired, UnknownNode, AuthorityExpired, NoSuchNode,
-        TooManyTokens, NotDone, StorageFailed, RegistryRefusal,
+        TooManyTokens, NotDone, StorageFailed, BadParameter, RegistryRefusal,
     )
 }  # fmt: skip
 """Every refusal by its code, to turn a Fault back into what it says."""
@@ -180,8 +186,16 @@ class CommandFailed(VifibnetError):
     """{command} ended with status {status}: {output}"""
 
 
+class BabeldDeaf(VifibnetError):
+    """babeld does not answer within {seconds} s: its log, vifibnet-babeld.log, says why."""
+
+
 class RegistryUnreachable(VifibnetError):
     """The registry at {where} does not answer: {problem}."""
+
+
+class PeerUnreachable(VifibnetError):
+    """{peer} does not answer over the network itself: {problem}."""
 
 
 class RegistryNotRunning(VifibnetError):
@@ -189,9 +203,18 @@ class RegistryNotRunning(VifibnetError):
     its database is."""
 
 
+class NodeNotRunning(VifibnetError):
+    """No node answers at {socket}: start it with twistd vifibnet-node, tell with --state where its files are,
+    or ask for the registry's status with --registry."""
+
+
+class NodeRefusal(VifibnetError):
+    """The node does not do that: {problem}."""
+
+
 class NotOurRegistry(VifibnetError):
     """{where} is not the registry of this network: {problem}."""
 
 
-class BadRevocations(VifibnetError):
-    """The revocation list is refused: {problem}."""
+class BadDocument(VifibnetError):
+    """The document is refused: {problem}."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from ipaddress import IPv6Address, IPv6Network
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from zope.interface import Attribute, Interface
 
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.model.news import News
+from vifibnet.model.visits import Visit
+from vifibnet.model.ways import Place, Way
+from vifibnet.wire.document import Kind
 
 
 class IMailer(Interface):
@@ -32,11 +36,21 @@ class IRegistry(Interface):
     async def bootstrap() -> tuple[Prefix, tuple[Endpoint, ...]]:
         """One peer that can be reached."""
 
-    async def revocations(known: int) -> bytes | None:
-        """The signed revocation list, or None when its number is not greater than ``known``."""
+    async def document(kind: Kind, known: int) -> bytes | None:
+        """The signed document of this kind, or None when its number is not greater than ``known``."""
 
     async def renew(request: str) -> str:
         """A new certificate for a certificate request, both as PEM; ours may have expired."""
+
+
+class IPeerCaller(Interface):
+    """Calls other nodes over the network itself."""
+
+    async def visit(visit: Visit, own: Sequence[Endpoint]) -> list[News]:
+        """Tell a neighbour where we are, and ask what the visit asks; also hear where the neighbour is.
+
+        Raises PeerUnreachable where the called one does not answer as a member with this very prefix does.
+        """
 
 
 class IKernel(Interface):
@@ -48,6 +62,9 @@ class IKernel(Interface):
     async def add_taps(names: Sequence[str], mtu: int) -> None:
         """Make persistent taps that are up, with no address but their link-local one."""
 
+    async def set_mtu(names: Sequence[str], mtu: int) -> None:
+        """Give taps that are there another MTU."""
+
     async def add_subnet(
         interface: str,
         address: IPv6Address,
@@ -56,8 +73,17 @@ class IKernel(Interface):
     ) -> None:
         """Own the subnet: the address on the interface, the rest of subnet and network unreachable."""
 
+    async def addresses() -> Sequence[Sequence[IPv4Address | IPv6Address]]:
+        """The addresses of each interface that are valid beyond its link, but those of our taps'."""
+
     async def flush_routes() -> None:
         """Remove the routes that a killed babeld left behind."""
+
+    async def announce() -> None:
+        """Have babeld send our subnet to all neighbours now, not with its next full update."""
+
+    async def keep(put: Mapping[Place, Way], drop: Sequence[Place]) -> None:
+        """Have these ways beside babeld's routes, for when it has none, and those no more."""
 
     async def restore() -> None:
         """Take back everything that add_taps and add_subnet did."""

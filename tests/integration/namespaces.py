@@ -101,13 +101,15 @@ class ReactorInside:
             return reactor.spawnProcess(*arguments, **how)
 
 
-async def eventually(condition: Callable[[], object], what: str = "", timeout: float = 20.0) -> None:
-    """Wait until the condition holds. Raises AssertionError when it does not in time."""
-    for _ in range(int(timeout / 0.01)):
-        if condition():
-            return
+async def eventually(
+    condition: Callable[[], object], what: str = "", timeout: float = 20.0, logs: Callable[[], str] = str
+) -> None:
+    """Wait until the condition holds. Raises AssertionError with the logs when it does not in time."""
+    end = reactor.seconds() + timeout
+    while not condition():
+        if reactor.seconds() > end:
+            raise AssertionError(f"not within {timeout:g} s: {what or condition}\n{logs()}")
         await deferLater(reactor, 0.01)
-    raise AssertionError(f"not within {timeout} s: {what or condition}")
 
 
 async def within(seconds: float, awaitable: Awaitable[Any]) -> Any:

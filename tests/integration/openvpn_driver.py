@@ -13,10 +13,10 @@ from vifibnet.model.endpoints import Endpoint
 from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer, OpenVPNSettings
 
 
-def main(directory: Path) -> None:
+def main(directory: Path, trusted: Path) -> None:
     """Say ``up`` when the client has reached the server."""
     settings = OpenVPNSettings(
-        directory / "ca.pem", directory / "cert.crt", directory / "cert.key", directory, directory, 0.2
+        trusted, directory / "cert.crt", directory / "cert.key", directory, directory, 0.2
     )
     endpoints = [Endpoint("127.0.0.1", 1195, "udp")]
 
@@ -39,4 +39,4 @@ def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

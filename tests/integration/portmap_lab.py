@@ -31,6 +31,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from tests.directories import SHORT
+
 ROOT = Path(__file__).parents[2]
 OUTER = "44.128.0.2"
 NAMES = ("lan", "lan2", "router", "wan")
@@ -193,7 +195,7 @@ class Home:
 
     def __init__(self) -> None:
         self.prefix = f"vpm{os.getpid()}-{next(_numbers)}-"
-        self.directory = Path(tempfile.mkdtemp(prefix=self.prefix))
+        self.directory = Path(tempfile.mkdtemp(prefix=self.prefix, dir=SHORT))
         self.processes: list[Process] = []
 
     def up(self) -> None:

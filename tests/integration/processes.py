@@ -19,12 +19,14 @@ TWISTD = str(Path(sys.executable).with_name("twistd"))
 _numbers = count()
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    """Look every few milliseconds until the condition holds; AssertionError after a while."""
+def wait_for(
+    condition: Callable[[], object], what: str, seconds: float = 20.0, logs: Callable[[], str] = str
+) -> None:
+    """The same as namespaces.eventually where the reactor does not run."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
+            raise AssertionError(f"not within {seconds:g} s: {what}\n{logs()}")
         time.sleep(0.02)
 
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import email
 import os
-import re
 import signal
-import socket
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.task import deferLater
-from twisted.mail.smtp import ESMTP, IMessage, IMessageDelivery, SMTPFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
-from zope.interface import implementer
 
+from tests.directories import short_directory
+from tests.integration.namespaces import eventually
+from tests.mailserver import MailServer
+from tests.ports import free_port
+from tests.unit.registry.parts import token_in
 from vifibnet.model.addresses import Network
 from vifibnet.pki.authority import create_authority
 
@@ -84,81 +82,19 @@ class Command(ProcessProtocol):
         await self.ended()
 
 
-async def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait until something outside is as it should be."""
-    end = reactor.seconds() + DEADLINE
-    while not condition():
-        if reactor.seconds() > end:
-            raise AssertionError(f"in vain waited for {what}")
-        await deferLater(reactor, 0.02)
-
-
-@implementer(IMessage)
-class _Mail:
-    def __init__(self, mails: list[str]) -> None:
-        self.mails = mails
-        self.lines: list[bytes] = []
-
-    def lineReceived(self, line: bytes) -> None:
-        self.lines.append(line)
-
-    def eomReceived(self) -> Deferred[None]:
-        self.mails.append(str(email.message_from_bytes(b"\n".join(self.lines)).get_payload()))
-        return succeed(None)
-
-    def connectionLost(self) -> None:
-        """Nothing to undo."""
-
-
-@implementer(IMessageDelivery)
-class _Sink:
-    def __init__(self, mails: list[str]) -> None:
-        self.mails = mails
-
-    def receivedHeader(self, helo: object, origin: object, recipients: object) -> bytes:
-        return b"Received: here"
-
-    def validateFrom(self, helo: object, origin: object) -> object:
-        return origin
-
-    def validateTo(self, user: object) -> Callable[[], _Mail]:
-        return lambda: _Mail(self.mails)
-
-
-def free_port() -> int:
-    """A port of the loopback on which nobody listens at this moment."""
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        number: int = some.getsockname()[1]
-    return number
-
-
 class RegistryCase(TestCase):
-    """Each test has a registry of its own on ``self.port``, and its mails in ``self.mails``."""
+    """Each test has a registry of its own on ``self.port``, and its mails in ``self.mail``."""
 
     network = "2001:db8:42::/48"
 
     async def setUp(self) -> None:  # type: ignore[override]
-        self.home = Path(self.mktemp()).absolute()
-        self.home.mkdir()
-        self.mails: list[str] = []
-        self.mail_port = self.serve_mail()
+        self.home = short_directory(self)
+        self.mail = MailServer()
+        listening = reactor.listenTCP(0, self.mail, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        self.mail_port = listening.getHost().port
         self.port = free_port()
         self.registry = await self.start_registry(self.home / "registry", self.network, self.port)
-
-    def serve_mail(self) -> int:
-        """Start the mail server; its port."""
-
-        def protocol() -> ESMTP:
-            made = ESMTP()
-            made.delivery = _Sink(self.mails)
-            return made
-
-        factory = SMTPFactory.forProtocol(protocol)
-        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        number: int = port.getHost().port
-        return number
 
     async def start_registry(self, home: Path, network: str, port: int) -> Command:
         """Make a CA and start a registry with it, which ends with the test."""
@@ -190,10 +126,12 @@ class RegistryCase(TestCase):
 
     async def token(self) -> str:
         """Wait for a mail and take the token out of it."""
-        await eventually(lambda: self.mails, "a mail")
-        found = re.search(r"^Token: (\S+)$", self.mails[-1], re.MULTILINE)
-        assert found is not None, self.mails
-        return found[1]
+        await eventually(lambda: self.mail.mails, "a mail")
+        return token_in(self.text())
+
+    def text(self) -> str:
+        """What the last mail says."""
+        return self.mail.mails[-1].raw.decode()
 
 
 def program(name: str) -> str:

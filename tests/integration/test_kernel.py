@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
-import shutil
 import signal
+import struct
 import subprocess
 import sys
-import tempfile
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
+from tests.directories import short_directory
 from tests.integration.namespaces import Namespace, command, eventually
 from vifibnet.errors import BadInput, CommandFailed
 from vifibnet.model.addresses import Network, Prefix
+from vifibnet.model.ways import Place, Way
 from vifibnet.node.babeld import Babeld, BabeldSettings
 from vifibnet.node.kernel import Kernel
 from vifibnet.node.lock import Lock
@@ -41,8 +43,7 @@ class KernelTestCase(TestCase):
         inside = self.namespace.entered()
         inside.__enter__()
         self.addCleanup(inside.__exit__, None, None, None)
-        self.state = Path(tempfile.mkdtemp(prefix="vifibnet test "))
-        self.addCleanup(shutil.rmtree, self.state)
+        self.state = short_directory(self, "vifibnet test ")
         self.kernel = Kernel(reactor, self.state)
 
     def picture(self) -> dict[str, object]:
@@ -95,6 +96,8 @@ class KernelTests(KernelTestCase):
     async def test_link_local(self) -> None:
         """A tap has its link-local address as soon as somebody opens it, not a second later."""
         await self.kernel.add_taps(["vifc0"], 1400)
+        await Kernel(reactor, self.state, IPv6Address("fe80::5")).add_taps(["vifc1"], 1400)
+        self.assertIn("inet6 fe80::5/64", command("ip", "-6", "addr", "show", "dev", "vifc1"))
         self.assertNotIn("fe80", command("ip", "-6", "addr", "show", "dev", "vifc0"))
         holder = subprocess.Popen([sys.executable, "-c", _OPEN_TAP], stdout=subprocess.PIPE)
         self.addCleanup(holder.communicate)
@@ -203,7 +206,7 @@ class OrphanTests(KernelTestCase):
         settings = BabeldSettings(
             Network.parse(str(NETWORK)), Prefix(5, 16), ("vifc0",), self.state, self.state
         )
-        babeld = Babeld(reactor, random.Random(), settings, lambda: None)
+        babeld = Babeld(reactor, random.Random(), settings, lambda: None, self.kernel)
         self.addCleanup(babeld.stopService)
         babeld.startService()
         await eventually(lambda: babeld.interfaces, "babeld's interfaces")
@@ -222,8 +225,7 @@ class OrphanTests(KernelTestCase):
     async def test_not_ours(self) -> None:
         """A process that has got the same number since, or another node's babeld, is not."""
         pid = await self.orphan()
-        elsewhere = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, elsewhere)
+        elsewhere = short_directory(self)
         sleeper = subprocess.Popen(["sleep", "60"])
         self.addCleanup(sleeper.wait)
         self.addCleanup(sleeper.kill)
@@ -246,14 +248,87 @@ class OrphanTests(KernelTestCase):
         self.assertIn("2001:db8:43::/48", routes)
         self.assertIn(f"unreachable {SUBNET}", routes)
 
+    async def test_keep(self) -> None:
+        """Ways are kept beside babeld's routes, survive its end, and are changed, dropped and taken back."""
+        await self.kernel.add_subnet("lo", ADDRESS, SUBNET, NETWORK)
+        before = command("ip", "-6", "route")
+        one, two = IPv6Network("2001:db8:42:7::/64"), IPv6Network("2001:db8:42:8::/64")
+        here, there = Way("fe80::1", "eth0"), Way("fe80::2", "eth0")
+        await self.kernel.keep({Place(one, 0): here, Place(one, 1): there, Place(two, 0): here}, ())
+        command("ip", "route", "add", str(one), "via", "fe80::3", "dev", "eth0", "proto", "42")
+        self.assertIn("via fe80::3", command("ip", "-6", "route", "get", str(one[1])))
+        await self.kernel.flush_routes()
+        self.assertIn(
+            f"via fe80::1 dev eth0 proto 243 src {ADDRESS}", command("ip", "-6", "route", "get", str(one[1]))
+        )
+        # An interface that is not there is an error, and no hindrance to the rest.
+        with self.assertRaises(CommandFailed):
+            await self.kernel.keep(
+                {Place(IPv6Network("2001:db8:42:9::/64"), 0): Way("fe80::1", "vifc9"), Place(one, 1): here},
+                [Place(two, 0), Place(one, 0)],
+            )
+        routes = command("ip", "-6", "route")
+        self.assertIn(f"{one} via fe80::1 dev eth0 proto 243 src {ADDRESS} metric 3072", routes)
+        self.assertEqual(routes.count("243"), 1)
+        await self.kernel.keep({}, [Place(one, 1)])
+        self.assertEqual(command("ip", "-6", "route"), before)
+        await self.kernel.keep({Place(one, 0): here}, ())
+        await Kernel(reactor, self.state).clean()
+        self.assertNotIn(str(one), command("ip", "-6", "route"))
+
+
+class CarrierTests(KernelTestCase):
+    """A tap whose openvpn has ended."""
+
+    async def test_passed_by(self) -> None:
+        """Packets take the next way at once, as soon as nobody holds the tap, and come back with it."""
+        await self.kernel.add_taps(["vifc0", "vifc1"], 1400)
+        await self.kernel.add_subnet("lo", ADDRESS, SUBNET, NETWORK)
+        one, two = hold("vifc0"), hold("vifc1")
+        self.addCleanup(os.close, two)
+        there = IPv6Network("2001:db8:42:7::/64")
+        route = [
+            "route",
+            "add",
+            str(there),
+            "via",
+            "fe80::1",
+            "dev",
+            "vifc0",
+            "proto",
+            "42",
+            "metric",
+            "1024",
+        ]
+        command("ip", *route)
+        await self.kernel.keep(
+            {Place(there, 0): Way("fe80::1", "vifc0"), Place(there, 1): Way("fe80::2", "vifc1")}, ()
+        )
+
+        def way() -> str:
+            return command("ip", "-6", "route", "get", str(there[1]))
+
+        self.assertIn("via fe80::1 dev vifc0 proto babel", way())
+        os.close(one)
+        await eventually(lambda: "via fe80::2 dev vifc1 proto 243" in way(), "the other way", timeout=2)
+        self.assertIn("dev vifc0", command("ip", "-6", "route", "show", "proto", "42"))
+        self.addCleanup(os.close, hold("vifc0"))
+        await eventually(lambda: "via fe80::1 dev vifc0 proto babel" in way(), "the way back", timeout=2)
+
+
+def hold(tap: str) -> int:
+    """What openvpn does to a tap: it has a carrier until the file is closed."""
+    file = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(file, 0x400454CA, struct.pack("16sH22x", tap.encode(), 0x1002))
+    return file
+
 
 class LockTests(KernelTestCase):
     """One node per directory and namespace."""
 
     def test_lock(self) -> None:
         """The second is refused in one sentence, until the first lets go."""
-        other = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, other)
+        other = short_directory(self)
         lock = Lock(self.state)
         with self.assertRaises(BadInput) as caught:
             Lock(self.state)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
-from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.trial.unittest import TestCase
 
+from tests.directories import short_directory
 from vifibnet.lab.children import Child, Ended, run, sleep, together
 from vifibnet.lab.settings import RUN
 from vifibnet.lab.teardown import down
@@ -53,8 +51,7 @@ class SideBySideTests(CommandCase):
     async def test_two_labs(self) -> None:
         """Each has its own nodes and its own end."""
         one, other = self.names
-        directory = Path(tempfile.mkdtemp(prefix="lab"))
-        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+        directory = short_directory(self)
         options = ("--nodes", "3", "--hello", "0.5", "--detach")
         first, second = await together(
             [

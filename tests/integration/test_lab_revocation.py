@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from itertools import permutations
 
@@ -10,6 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from tests.integration.labs import LabCase, logs
+from tests.integration.namespaces import eventually
 from vifibnet.lab.children import run, sleep
 from vifibnet.lab.daemons import program
 from vifibnet.lab.network import Lab
@@ -21,7 +21,7 @@ BOUND = 5.0
 
 
 class RevocationTests(LabCase):
-    """Five nodes with tunnels among all, so that nobody's packets pass through the one that goes."""
+    """Eight nodes with tunnels among all, so that nobody's packets pass through the one that goes."""
 
     async def revoke(self, lab: Lab, name: str) -> str:
         """As an operator does, on the registry's machine."""
@@ -43,7 +43,7 @@ class RevocationTests(LabCase):
 
     async def test_revoked(self) -> None:
         """Before: reachable. Then: from nobody, within two seconds; the others lose nothing."""
-        lab = await self.up(nodes=5, connection_count=4)
+        lab = await self.up(nodes=8, connection_count=7)
         await self.all_reached(lab)
         others = [name for name in lab.hosts if name != "h3"]
         for name in lab.hosts:
@@ -53,7 +53,9 @@ class RevocationTests(LabCase):
 
         among = [self.watch(lab, a, b) for a, b in permutations(others, 2) if a < b]
         victims = [self.watch(lab, name, "h3") for name in others]
-        await self.until(lambda: all(len(each.arrivals) > 20 for each in among + victims), lab)
+        await eventually(
+            lambda: all(len(each.arrivals) > 20 for each in among + victims), "pings", 20, partial(logs, lab)
+        )
         began = reactor.seconds()
         said = await self.revoke(lab, "h3")
         self.assertIn(f"revoked {lab.host('h3').prefix}", said)
@@ -88,13 +90,6 @@ class RevocationTests(LabCase):
         deadline = reactor.seconds() + 20
         while reactor.seconds() - max(each.last for each in watches) < 1.5:
             self.assertLess(reactor.seconds(), deadline, "it still answers")
-            await sleep(reactor, 0.05)
-
-    async def until(self, happened: Callable[[], bool], lab: Lab) -> None:
-        """Wait for something that a callable tells."""
-        deadline = reactor.seconds() + 20
-        while not happened():
-            self.assertLess(reactor.seconds(), deadline, logs(lab))
             await sleep(reactor, 0.05)
 
     async def test_away(self) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import subprocess
 import sys
-import tempfile
 from functools import partial
-from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.trial.unittest import TestCase
 
+from tests.directories import short_directory
 from vifibnet.errors import BadInput, CommandFailed
 from vifibnet.lab import settings
 from vifibnet.lab.children import Child, run
@@ -52,6 +51,12 @@ class UnderlayTests(TestCase):
         command = ["ping", "-c", "1", "-W", "0.5", *options, address]
         return (await run(reactor, self.ours.inside(source, command), check=False)).status == 0
 
+    async def echoes_heard(self, host: int) -> int:
+        """How many pings have arrived at a host."""
+        said = (await run(reactor, self.ours.inside(host, ["cat", "/proc/net/snmp"]))).output
+        names, values = (line.split() for line in said.splitlines() if line.startswith("Icmp:"))
+        return int(values[names.index("InEchos")])
+
     async def test_hosts_reach_each_other(self) -> None:
         """But nobody else: neither a host that is not there, nor the world."""
         self.assertFalse(await self.ping(0, self.ours.address(3)))
@@ -79,6 +84,49 @@ class UnderlayTests(TestCase):
         self.assertTrue(await self.ping(0, self.ours.address(1)))
         self.assertFalse(await self.ping(2, self.ours.address(1)))
         await self.assertFailure(ensureDeferred(self.ours.heal(0, 1)), BadInput)
+
+    async def test_one_way(self) -> None:
+        """What one sends the other is dropped, but not what it is sent."""
+        self.assertTrue(await self.ping(1, self.ours.address(0)))
+        await self.ours.cut_one_way(0, 1)
+        before = await self.echoes_heard(0)
+        self.assertFalse(await self.ping(1, self.ours.address(0)))
+        self.assertEqual(await self.echoes_heard(0), before + 1)
+        self.assertTrue(await self.ping(1, self.ours.address(2)))
+        await self.ours.mend()
+        self.assertTrue(await self.ping(1, self.ours.address(0)))
+
+    async def test_darkness(self) -> None:
+        """A host in the dark reaches nobody; the others are not touched."""
+        await self.ours.darken([1])
+        self.assertFalse(await self.ping(0, self.ours.address(1)))
+        self.assertFalse(await self.ping(1, self.ours.address(2)))
+        self.assertTrue(await self.ping(0, self.ours.address(2)))
+        await self.ours.mend()
+        self.assertTrue(await self.ping(0, self.ours.address(1)))
+
+    async def test_loss(self) -> None:
+        """Some of the packets between two are lost, and none of the others'."""
+        # Whoever is known already need not be looked for, which may fail, too.
+        self.assertTrue(await self.ping(0, self.ours.address(1)))
+        await self.ours.lose(0, 1, 50)
+        lost = {}
+        for host in (1, 2):
+            command = self.ours.inside(
+                0, ["ping", "-q", "-c", "100", "-i", "0.01", "-W", "0.2", self.ours.address(host)]
+            )
+            said = (await run(reactor, command, check=False)).output
+            lost[host] = int(re.findall(r"([\d.]+)% packet loss", said)[0].partition(".")[0])
+        # A question and its answer both pass with a probability of a quarter.
+        self.assertTrue(50 < lost[1] < 95, lost)
+        self.assertEqual(lost[2], 0)
+
+    async def test_readdress(self) -> None:
+        """A host answers on its new address alone."""
+        new = self.ours.address(99)
+        await self.ours.readdress(1, self.ours.address(1), new)
+        self.assertTrue(await self.ping(0, new))
+        self.assertFalse(await self.ping(0, self.ours.address(1)))
 
     async def test_lan(self) -> None:
         """The LAN joins only those who are on it, and has no addresses but link-local ones."""
@@ -124,8 +172,7 @@ class LeftoverTests(TestCase):
     def setUp(self) -> None:
         """A directory that is no other lab's."""
         self.name = f"t{os.getpid()}"
-        self.runs = Path(tempfile.mkdtemp(), "labs")
-        self.addCleanup(shutil.rmtree, self.runs.parent)
+        self.runs = short_directory(self) / "labs"
         self.patch(settings, "RUN", self.runs)
         self.addCleanup(lambda: ensureDeferred(down(reactor, self.name)))
 

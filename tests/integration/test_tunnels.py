@@ -6,11 +6,9 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import stat
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -23,11 +21,13 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.trial.unittest import TestCase
 from zope.interface import provider
 
+from tests.directories import short_directory
 from tests.integration.namespaces import Namespace, ReactorInside, command, eventually, within
-from tests.unit.pki.making import identity, write_identity
+from tests.unit.pki.making import identity, trusted_directory, write_identity
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer, OpenVPNSettings, refusal
+from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer, OpenVPNSettings
+from vifibnet.node.preflight import refusal
 
 HOST, GUEST = Prefix.parse("0/16"), Prefix.parse("1/16")
 MTU = 1400
@@ -50,38 +50,43 @@ class TunnelTestCase(TestCase):
 
     def settings(self, prefix: Prefix, **more: Any) -> OpenVPNSettings:
         """A node's settings, in directories with a space in their names."""
-        directory = Path(tempfile.mkdtemp(prefix="vifibnet test "))
-        self.addCleanup(shutil.rmtree, directory)
-        ca, cert, key = write_identity(directory, identity(prefix=str(prefix)))
+        directory = short_directory(self, "vifibnet test ")
+        _, cert, key = write_identity(directory, identity(prefix=str(prefix)))
         settings = OpenVPNSettings(
-            ca=ca, cert=cert, key=key, state=directory, log=directory, hello=0.2, mtu=MTU
+            ca=trusted_directory(self), cert=cert, key=key, state=directory, log=directory, hello=0.2, mtu=MTU
         )
         return replace(settings, **more)
 
     def changed(self) -> None:
         self.changes += 1
 
-    def server(self, proto: str = "udp", settings: OpenVPNSettings | None = None) -> OpenVPNServer:
+    def server(
+        self, proto: str = "udp", settings: OpenVPNSettings | None = None, **more: Any
+    ) -> OpenVPNServer:
         """A server that runs, on a tap of its own."""
         _tap(self.host, "vifs0")
         settings = settings or self.settings(HOST)
         server = OpenVPNServer(
-            ReactorInside(self.host), random.Random(1), settings, "vifs0", 1194, proto, self.changed
+            ReactorInside(self.host), random.Random(1), settings, "vifs0", 1194, proto, self.changed, **more
         )
         server.startService()
         self.addCleanup(server.stopService)
         return server
 
     def client(
-        self, *endpoints: Endpoint, peer: Prefix = HOST, settings: OpenVPNSettings | None = None
+        self,
+        *endpoints: Endpoint,
+        peer: Prefix = HOST,
+        settings: OpenVPNSettings | None = None,
+        tap: str = "vifc0",
     ) -> OpenVPNClient:
         """A client that was started, on a tap of its own."""
-        if "vifc0" not in self.guest.ip("link"):
-            _tap(self.guest, "vifc0")
+        if tap not in self.guest.ip("link"):
+            _tap(self.guest, tap)
         client = OpenVPNClient(
             ReactorInside(self.guest),
             settings or self.settings(GUEST),
-            "vifc0",
+            tap,
             peer,
             endpoints or (Endpoint("10.99.0.1", 1194, "udp"),),
             self.changed,
@@ -236,7 +241,7 @@ class FailureTests(TunnelTestCase):
         os.kill(pid, signal.SIGKILL)
         await eventually(lambda: reasons and not server.served, "an end of both", timeout=3)
         self.assertIn("lost (", reasons[0])
-        await eventually(lambda: server.supervisor.restarts == 1, "a restart", timeout=3)
+        await eventually(lambda: server.supervisor.history.restarts == 1, "a restart", timeout=3)
         await self.listening("tcp-server")
         again = self.client(Endpoint("10.99.0.1", 1194, "tcp-client"))
         await eventually(lambda: again.up, "a tunnel to the new server")
@@ -257,6 +262,33 @@ class FailureTests(TunnelTestCase):
         await server.kick(GUEST)
         self.assertEqual(server.served, {})
         await eventually(lambda: reasons, "a reason", timeout=3)
+
+    async def check_full(self, proto: str) -> None:
+        """Who comes when all places are taken learns it at once, and gets the place that is left."""
+        server, client = await self.tunnel(proto, max_clients=1)
+        endpoint = Endpoint("10.99.0.1", 1194, proto.replace("server", "client"))
+        other = Prefix.parse("2/16")
+        for _ in range(3):
+            late = self.client(endpoint, settings=self.settings(other), tap="vifc1")
+            reasons, begun = self.ended(late), reactor.seconds()
+            await eventually(lambda: reasons, "a reason", timeout=2)  # noqa: B023
+            print(f"{proto}: sent away after {(reactor.seconds() - begun) * 1000:.0f} ms", end=" ")
+            self.assertEqual((reasons, late.full), (["the server is full"], True))
+        self.assertTrue(client.up)
+        self.assertEqual(list(server.served), [GUEST])
+        await server.kick(GUEST)
+        late = self.client(endpoint, settings=self.settings(other), tap="vifc1")
+        await eventually(lambda: late.up and other in server.served, "the place that is free")
+        await deferLater(reactor, 0.2)
+        self.assertTrue(late.up)
+
+    async def test_full_udp(self) -> None:
+        """Over UDP, where openvpn itself would say nothing."""
+        await self.check_full("udp")
+
+    async def test_full_tcp(self) -> None:
+        """Over TCP."""
+        await self.check_full("tcp-server")
 
     async def test_traffic(self) -> None:
         """Bytes are counted at the server's end."""
@@ -304,7 +336,7 @@ class FailureTests(TunnelTestCase):
         )
         said = self.complaints()
         server = self.server(settings=settings)
-        await eventually(lambda: server.supervisor.restarts >= 3, "some tries")
+        await eventually(lambda: server.supervisor.history.restarts >= 3, "some tries")
         self.assertEqual(len(said), 1, said)
         self.assertIn(words, said[0])
         reasons = self.ended(self.client(settings=self.settings(GUEST, extra=("--fragment", "7"))))
@@ -313,12 +345,12 @@ class FailureTests(TunnelTestCase):
 
     async def test_no_orphan(self) -> None:
         """When our process is killed, every openvpn goes with it."""
-        directory = self.settings(HOST).state
+        settings = self.settings(HOST)
         for name in ("vifs0", "vifc0"):
             _tap(self.host, name)
         inside = ["ip", "netns", "exec", self.host.name]
         node = Popen(
-            [*inside, sys.executable, "-m", "tests.integration.openvpn_driver", directory],
+            [*inside, sys.executable, "-m", "tests.integration.openvpn_driver", settings.state, settings.ca],
             stdout=PIPE,
             cwd=Path(__file__).parents[2],
         )

@@ -26,14 +26,16 @@ TIMEOUT = 30.0
 """Seconds for one answer."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which registry."""
+def add_arguments(parser: argparse.ArgumentParser, default: Path | None = DATABASE) -> None:
+    """Which registry; where there is no ``default``, the option without a path means the usual one."""
     parser.add_argument(
         "--registry",
         metavar="PATH",
         type=Path,
-        default=DATABASE,
-        help="the database of the running registry (default: %(default)s)",
+        nargs=None if default else "?",
+        const=None if default else DATABASE,
+        default=default,
+        help=f"the database of the running registry (default: {DATABASE})",
     )
     parser.add_argument(
         "--socket", metavar="PATH", type=Path, help="its socket, if it has been given another --admin-socket"

@@ -12,10 +12,10 @@ from pathlib import Path
 from cryptography import x509
 
 from vifibnet.errors import BadAddress, BadInput
+from vifibnet.files import NewFile, write_together
 from vifibnet.model.addresses import Network
 from vifibnet.pki.authority import create_authority
 from vifibnet.pki.certificates import fingerprint
-from vifibnet.pki.files import NewFile, write_together
 from vifibnet.pki.requests import KEY_TYPES
 
 MAX_DAYS = 36500
@@ -85,7 +85,7 @@ def configuration(args: argparse.Namespace) -> CAConfig:
         raise BadInput(f"--email {args.email}", "is no e-mail address", "give one such as you@example.com")
     config = CAConfig(
         network=_network(args.network),
-        days=_days(args.days),
+        days=days(args.days),
         name=args.name,
         email=args.email,
         key_type=args.key_type,
@@ -109,8 +109,9 @@ SHA-256 fingerprint of {config.ca}, by which nodes recognize their network:
   {seal}
 Next, start the registry here:
   twistd vifibnet-registry 8443 --db registry.db --ca {ca} --key {key} --mailhost localhost
-then on each machine that is to join:
-  vifibnet setup --server THIS-MACHINE --port 8443 --email YOUR-ADDRESS --fingerprint {seal}"""
+then, for each machine that is to join, make an invitation here and use it there:
+  vifibnet invite --anonymous --registry registry.db
+  vifibnet setup --dir /var/lib/vifibnet INVITATION"""
 
 
 def _network(text: str | None) -> Network:
@@ -125,7 +126,8 @@ def _network(text: str | None) -> Network:
         ) from None
 
 
-def _days(text: str) -> int:
+def days(text: str) -> int:
+    """The value of ``--days``. Raises BadInput."""
     if not (text.isascii() and text.isdigit() and len(text) < 9 and 0 < int(text) <= MAX_DAYS):
         raise BadInput(f"--days {text}", "is no number of days", f"give a whole number from 1 to {MAX_DAYS}")
     return int(text)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from typing import Any
 
 from vifibnet.cli import adminclient
-from vifibnet.cli.tables import counted, minute
+from vifibnet.cli.tables import counted, minute, seconds
 from vifibnet.errors import BadInput
 from vifibnet.wire.admin import MAX_INVITATIONS, Invite
 
 MAX_COUNT = 10_000
 """More at once are a mistake."""
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(reactor: Any, args: argparse.Namespace) -> int:
     """Print them. Raises BadInput."""
-    valid = seconds(args.valid)
+    valid = seconds("--valid", args.valid)
     if not 0 < args.count <= MAX_COUNT:
         raise BadInput(f"--count {args.count}", "is not 1 to 10000", "give another number")
     missing, answer = args.count, {}
@@ -66,14 +63,6 @@ def _about(args: argparse.Namespace, answer: dict[str, Any]) -> str:
         f"The way to the registry: {where}, port {answer['port']}\n"
         "On a machine that is to join: vifibnet setup --dir /var/lib/vifibnet INVITATION"
     )
-
-
-def seconds(text: str) -> int:
-    """A time such as 30m, 24h or 7d in seconds. Raises BadInput."""
-    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text, re.ASCII)
-    if match is None:
-        raise BadInput(f"--valid {text}", "is no time", "give a number and s, m, h or d, such as 24h")
-    return int(match[1]) * _UNITS[match[2]]
 
 
 def _print_code(line: str) -> None:

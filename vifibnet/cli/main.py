@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from importlib import import_module
+from types import ModuleType
 from typing import Any, NoReturn
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,16 +20,22 @@ from vifibnet.errors import VifibnetError
 COMMANDS = {
     "ca": "make a certificate authority for a new network",
     "setup": "join a network: get its CA, a token, a certificate and a first peer",
+    "status": "show how this machine's node, or with --registry its registry, is",
+    "drain": "have what others send through this machine's node go elsewhere, for maintenance",
+    "undrain": "have this machine's node carry again what others send",
     "invite": "on the registry's machine: print invitations, each good for one node",
     "nodes": "on the registry's machine: list the nodes",
     "tokens": "on the registry's machine: list the tokens and invitations that are still good",
     "revoke": "on the registry's machine: put a node out of the network, at once",
     "release": "on the registry's machine: take the prefix from a node that is gone for good",
+    "set": "on the registry's machine: show or change what holds for the whole network",
+    "renew-ca": "on the registry's machine: make the network's next certificate authority",
     "backup": "on the registry's machine: copy the running registry's database",
     "restore": "on the registry's machine: put a backup in the place of the database",
     "lab": "run a whole network on this machine, in network namespaces",
 }
-"""Each is a module of this package with ``add_arguments(parser)`` and ``async run(reactor, args) -> int``."""
+"""Each is a module of this package (- is _) with ``add_arguments(parser)`` and ``async run(reactor, args)``,
+which returns the exit status."""
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells have it."""
@@ -50,11 +58,15 @@ def main(argv: list[str] | None = None) -> NoReturn:
         command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         # Only the command that is meant pays for its imports.
         if name in arguments[:1]:
-            import_module(f"vifibnet.cli.{name}").add_arguments(command)
+            _module(name).add_arguments(command)
     args = parser.parse_args(arguments)
-    run = import_module(f"vifibnet.cli.{args.command}").run
+    run = _module(args.command).run
 
     finish(f"vifibnet {args.command}", lambda reactor: run(reactor, args))
+
+
+def _module(command: str) -> ModuleType:
+    return import_module(f"vifibnet.cli.{command.replace('-', '_')}")
 
 
 def finish(name: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> NoReturn:
@@ -81,6 +93,11 @@ def finish(name: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]])
         reactor.addSystemEventTrigger("before", "shutdown", interrupt)
         try:
             status = await running
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever reads has enough, as head does. Nor shall Python try again at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 1
         except VifibnetError as error:
             status = 1
             if not interrupted:

@@ -4,39 +4,59 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from vifibnet.cli.hangup import announce, heeding
 from vifibnet.cli.options import TwistdArguments, integer, number, port_number
 from vifibnet.errors import BadEndpoints, BadInput
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node.config import DEFAULT_PORT, SERVER_PROTOCOLS, NodeConfig
-from vifibnet.node.preflight import check
+from vifibnet.model.parameters import PARAMETERS
+from vifibnet.node.config import DEFAULT_PORT, SERVER_PROTOCOLS, STATE, NodeConfig
+from vifibnet.node.preflight import check, openvpn_settings, refusal, refused
+from vifibnet.node.reload import reload
 from vifibnet.wire.endpoints import is_host, parse_endpoint
+from vifibnet.wire.peertalk import PORT
 
 if TYPE_CHECKING:
     from twisted.application.service import IService
 
+    from vifibnet.node.service import NodeService
     from vifibnet.pki.certificates import Identity
+
+log = Logger()
 
 _duration = number(0.1, 10_000_000, "seconds")
 
 
+def _add_parameter(parser: argparse.ArgumentParser, name: str, metavar: str, meaning: str) -> None:
+    """An option for one of the network's parameters; where it is not given, the network's value counts."""
+    of = PARAMETERS[name]
+    kind = integer(int(of.low), int(of.high)) if of.kind is int else number(of.low, of.high, of.unit)
+    default = f" ({of.default:g})" if isinstance(of.default, float | int) else ""
+    parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=meaning + default)
+
+
 class Options(TwistdArguments[NodeConfig]):
-    """All options of the manual's VIFIBNET section, with ``--key``, ``--mtu`` and ``--main-interface``."""
+    """All options of the manual's VIFIBNET section, and those of today."""
 
     name = "vifibnet-node"
     description = (
         "Keep this machine connected to a vifibnet network. @FILE reads options from a file, one a line; "
-        "what stands behind -- goes to every openvpn as it is."
+        "what stands behind -- goes to every openvpn as it is. Some options are parameters of the network: "
+        "vifibnet set, on the registry's machine, sets them for all nodes where they are not given."
     )
     identity: Identity
     """Who we are; there after ``parseOptions``."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add them in the manual's order."""
-        add = parser.add_argument
+        add, parameter = parser.add_argument, partial(_add_parameter, parser)
         # fmt: off
         add("--ip", nargs=3, action="append", default=[], metavar=("ADDRESS", "PORT", "PROTO"),
             help="advertise this to other nodes instead of what is found out; repeatable")
@@ -46,29 +66,35 @@ class Options(TwistdArguments[NodeConfig]):
             help="how often the registry is asked for peers (%(default)g)")
         add("-l", "--log", type=Path, default=Path("/var/log"), metavar="DIR",
             help="directory of the log files (%(default)s)")
-        add("-s", "--state", type=Path, default=Path("/var/lib/vifibnet"), metavar="DIR",
+        add("-s", "--state", type=Path, default=STATE, metavar="DIR",
             help="directory of peers.db and of babeld's state (%(default)s)")
         add("-v", "--verbose", type=integer(0, 5), default=0, metavar="LEVEL",
             help="0 to 5, also for openvpn and babeld (%(default)s)")
         add("--server", metavar="ADDRESS", help="address or name of the registry; none: known peers only")
         add("--server-port", type=port_number, metavar="PORT", help="port of the registry")
-        add("--hello", type=number(0.05, 600, "seconds"), default=15.0, metavar="SECONDS",
-            help="babel's hello interval; a dead link is noticed after three to four of them (%(default)g)")
+        parameter("hello", "SECONDS",
+            "babel's hello interval; a dead link is noticed after three to four of them")
+        parameter("heartbeat", "SECONDS",
+            "between two signs of life over each tunnel; it is dead when two are missing")
+        parameter("update-interval", "SECONDS",
+            "between two announcements of all routes (four hellos, but 2 to 20 s)")
         add("-w", "--wireless", action="store_true", help="treat all interfaces as wireless ones")
         add("--pp", nargs=2, action="append", metavar=("PORT", "PROTO"),
             help="run an openvpn server on this port, PROTO udp or tcp-server; repeatable (1194 udp)")
-        add("--tunnel-refresh", type=_duration, default=300.0, metavar="SECONDS",
-            help="how often the worst tunnels are replaced (%(default)g)")
+        parameter("tunnel-refresh", "SECONDS", "how often the worst tunnels are replaced")
         add("--dh", metavar="FILE", help="accepted as in 2012; openvpn 2.6 needs no such file")
         add("--ca", type=Path, required=True, metavar="FILE", help="the network's certificate authority")
         add("--cert", type=Path, required=True, metavar="FILE", help="this node's certificate")
         add("--key", type=Path, metavar="FILE", help="its key; may stand behind -- as well")
-        add("--connection-count", type=integer(0, 200), default=20, metavar="NUMBER",
-            help="how many openvpn clients run at most (%(default)s)")
-        add("--refresh-rate", type=number(0, 1, "a ratio"), default=0.05, metavar="RATIO",
-            help="which part of the tunnels a refresh replaces, 0 to 1 (%(default)g)")
-        add("--mtu", type=integer(1280, 9000), default=1400, metavar="BYTES",
-            help="largest packet inside the tunnels; the same in the whole network (%(default)s)")
+        add("--fresh-key", action="store_true",
+            help="make a new key for every renewal of the certificate")
+        parameter("connection-count", "NUMBER", "how many openvpn clients run at most")
+        parameter("max-clients", "NUMBER", "how many peers each openvpn server takes at most")
+        parameter("refresh-rate", "RATIO", "which part of the tunnels a refresh replaces, 0 to 1")
+        parameter("mtu", "BYTES", "largest packet inside the tunnels; the same in the whole network")
+        add("--peer-port", type=integer(0, 65535), default=PORT, metavar="PORT",
+            help="TCP port on which nodes talk to each other over the network itself, the same on all; "
+            "0: not at all (%(default)s)")
         add("--main-interface", default="lo", metavar="INTERFACE",
             help="where this node's address goes; made as a dummy where it does not exist (%(default)s)")
         # fmt: on
@@ -78,6 +104,10 @@ class Options(TwistdArguments[NodeConfig]):
         config = node_config(namespace, rest)
         self.identity = check(config)
         return config
+
+    def make(self, namespace: argparse.Namespace, rest: Sequence[str]) -> NodeConfig:
+        """Make the config."""
+        return node_config(namespace, rest)
 
 
 def node_config(args: argparse.Namespace, rest: Sequence[str]) -> NodeConfig:
@@ -93,6 +123,8 @@ def node_config(args: argparse.Namespace, rest: Sequence[str]) -> NodeConfig:
             _check_interface(option, name)
     if args.main_interface in args.interface:
         raise BadInput("--main-interface", "also given as --interface", "name another interface")
+    parameters = {name: getattr(args, each.field, None) for name, each in PARAMETERS.items()}
+    said = {name: value for name, value in parameters.items() if value is not None}
     return NodeConfig(
         ca=args.ca.absolute(),
         cert=args.cert.absolute(),
@@ -105,16 +137,15 @@ def node_config(args: argparse.Namespace, rest: Sequence[str]) -> NodeConfig:
         verbose=args.verbose,
         server=args.server,
         server_port=args.server_port or 0,
-        hello=args.hello,
         wireless=args.wireless,
         pp=_servers(args.pp),
-        tunnel_refresh=args.tunnel_refresh,
         dh=None if args.dh in (None, "none") else Path(args.dh).absolute(),
-        connection_count=args.connection_count,
-        refresh_rate=args.refresh_rate,
         openvpn_args=openvpn_args,
         main_interface=args.main_interface,
-        mtu=args.mtu,
+        fresh_key=args.fresh_key,
+        peer_port=args.peer_port,
+        given=frozenset(said),
+        **{PARAMETERS[name].field: value for name, value in said.items()},
     )
 
 
@@ -126,7 +157,22 @@ def makeService(options: Options) -> IService:  # noqa: N802
 
     from vifibnet.node.service import NodeService
 
-    return NodeService(reactor, SystemRandom(), options.config, options.identity)
+    node = NodeService(reactor, SystemRandom(), options.config, options.identity)
+    return heeding(reactor, node, partial(reread, options, node))
+
+
+async def reread(
+    options: Options, node: NodeService, in_thread: Callable[..., Awaitable[str | None]] = deferToThread
+) -> None:
+    """Read the options again; the node obeys what takes no restart. Raises VifibnetError."""
+    found = reload(options.config, options.reread())
+    if found.config.openvpn_args != options.config.openvpn_args:
+        problem = await in_thread(refusal, openvpn_settings(found.config))
+        if problem is not None:
+            raise refused(problem)
+    options.config = found.config
+    announce(log, found.changed, found.refused, "the node")
+    node.obey(found.config)
 
 
 def _endpoint(words: Sequence[str]) -> Endpoint:

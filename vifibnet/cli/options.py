@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import ClassVar, Generic, NoReturn, TypeVar
 
@@ -42,16 +43,34 @@ class TwistdArguments(Generic[Config]):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:  # noqa: N802
         """Parse, validate, keep the result in ``config``. SystemExit with one sentence on bad input."""
-        words = list(sys.argv[1:] if options is None else options)
+        self._words = list(sys.argv[1:] if options is None else options)
+        self._directory = Path.cwd()
         try:
-            here = words.index("--") if "--" in words else len(words)
-            arguments, rest = self._expand(words[:here])
-            parser = self._parser()
-            namespace, unknown = parser.parse_known_args(arguments)
-            self._refuse(unknown)
-            self.config = self.validate(namespace, [*rest, *words[here + 1 :]])
+            self.config = self.validate(*self._parse())
         except VifibnetError as error:
             raise SystemExit(f"{self.name}: {' '.join(str(error).split())}") from None
+
+    def reread(self) -> Config:
+        """Read the same command line and its files again, as ``make`` understands them; ``config`` stays what
+        it was. Raises VifibnetError."""
+        # Paths are relative to where we were started, whatever --rundir is.
+        with chdir(self._directory):
+            try:
+                return self.make(*self._parse())
+            except SystemExit:
+                raise BadInput("--help or --version", "only for the command line", "remove it") from None
+
+    def make(self, namespace: argparse.Namespace, rest: Sequence[str]) -> Config:
+        """As ``validate``, without a look whether the machine is ready for another start."""
+        return self.validate(namespace, rest)
+
+    def _parse(self) -> tuple[argparse.Namespace, list[str]]:
+        words = self._words
+        here = words.index("--") if "--" in words else len(words)
+        arguments, rest = self._expand(words[:here])
+        namespace, unknown = self._parser().parse_known_args(arguments)
+        self._refuse(unknown)
+        return namespace, [*rest, *words[here + 1 :]]
 
     def getUsage(self, width: int | None = None) -> str:  # noqa: N802
         """The help text, for ``twistd`` and for ``--help``."""

@@ -3,32 +3,57 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from twisted.application.service import IService
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
+from twisted.logger import Logger
 
+from vifibnet.cli.hangup import announce, heeding
+from vifibnet.cli.lost import remembered
 from vifibnet.cli.options import TwistdArguments, number, port_number
 from vifibnet.errors import BadEmail, BadInput
 from vifibnet.model.addresses import Network
-from vifibnet.pki.authority import NODE_DAYS, Authority
+from vifibnet.pki.authorities import Authorities
+from vifibnet.pki.authority import NODE_DAYS
+from vifibnet.registry.adminsocket import SOCKET_NAME_MAX
 from vifibnet.registry.core import check_email
 from vifibnet.registry.listen import open_sockets
-from vifibnet.registry.service import RegistryConfig, RegistryService
+from vifibnet.registry.service import LIVE, RegistryConfig, RegistryService
 from vifibnet.store.database import IN_MEMORY
 from vifibnet.store.lock import DatabaseLock
 from vifibnet.store.registry import GRACE, RegistryStore
 from vifibnet.wire.admin import admin_socket
 from vifibnet.wire.endpoints import is_host
 
+log = Logger()
+
 DAY = 24 * 3600.0
 """Seconds."""
+
+_SPELT = {
+    "port": "PORT",
+    "db": "--db",
+    "mailhost": "--mailhost",
+    "mail_port": "--mail-port",
+    "mail_from": "--mail-from",
+    "names": "--name",
+    "interfaces": "--interface",
+    "plain_http": "--plain-http",
+    "cert_days": "--cert-days",
+    "grace": "--grace",
+    "admin_socket": "--admin-socket",
+}
+"""What of a config may be other than it was, and how the operator spells it."""
 
 
 class Options(TwistdArguments[RegistryConfig]):
@@ -48,9 +73,9 @@ class Options(TwistdArguments[RegistryConfig]):
             "--ca",
             metavar="PATH",
             required=True,
-            help="certificate authority; its serial number holds the network",
+            help="certificate authority; its serial number holds the network; vifibnet renew-ca adds one",
         )
-        add("--key", metavar="PATH", required=True, help="the authority's private key")
+        add("--key", metavar="PATH", required=True, help="its private key; vifibnet renew-ca may add one")
         add("--mailhost", metavar="HOST", required=True, help="mail server that sends the tokens")
         add("--mail-port", metavar="PORT", type=port_number, default=25, help="its port (default: 25)")
         add(
@@ -102,25 +127,38 @@ class Options(TwistdArguments[RegistryConfig]):
             help="unix socket for vifibnet invite, nodes and the like on this machine (default: the"
             " database's path and .sock)",
         )
+        add(
+            "--lost-database",
+            metavar="DIR",
+            help="the database is lost and shall be made anew, with the nodes as they come; DIR is the state"
+            " directory of any node, or the word none if nothing was ever set or revoked",
+        )
 
     def validate(self, namespace: argparse.Namespace, rest: Sequence[str]) -> RegistryConfig:
         """Check everything that can be checked now. Raises BadInput."""
+        config = self.make(namespace, rest)
+        _check_ports(config)
+        _check_database(config.db, config.authorities.network)
+        return config
+
+    def make(self, namespace: argparse.Namespace, rest: Sequence[str]) -> RegistryConfig:
+        """Make the config, and check what can be checked also while it runs. Raises BadInput."""
         if rest:
             raise BadInput(rest[0], "unexpected argument", "the registry takes nothing behind --")
         now = datetime.now(UTC)
-        authority = Authority.load(Path(namespace.ca), Path(namespace.key), now)
+        authorities = Authorities.load(namespace.ca, namespace.key, now)
         names = tuple(dict.fromkeys(namespace.name))
-        authority.server_certificate(names, now)
+        authorities.known(now).server_certificate(names, now)
         if not is_host(namespace.mailhost):
             raise BadInput(
                 f"--mailhost {namespace.mailhost}",
                 "is neither an IP address nor a name",
                 "give a mail server",
             )
-        config = RegistryConfig(
+        return RegistryConfig(
             port=namespace.port,
             db=namespace.db if namespace.db in IN_MEMORY else str(Path(namespace.db).absolute()),
-            authority=authority,
+            authorities=authorities,
             mailhost=namespace.mailhost,
             mail_port=namespace.mail_port,
             mail_from=_sender(namespace.mail_from),
@@ -131,17 +169,27 @@ class Options(TwistdArguments[RegistryConfig]):
             cert_days=namespace.cert_days,
             grace=namespace.grace * DAY,
             admin_socket=_admin_socket(namespace.admin_socket, namespace.db),
+            lost=remembered(namespace.lost_database, authorities.cas),
         )
-        _check_ports(config)
-        _check_database(config.db, authority.network)
-        return config
 
 
 def makeService(options: Options) -> IService:  # noqa: N802
     """What twistd runs."""
     from twisted.internet import reactor
 
-    return RegistryService(reactor, options.config)
+    registry = RegistryService(reactor, options.config)
+    return heeding(reactor, registry, partial(reread, options, registry))
+
+
+async def reread(options: Options, registry: RegistryService) -> None:
+    """Read the options again; the registry obeys what takes no restart. Raises VifibnetError."""
+    old, new = options.config, options.reread()
+    differ = [each for each in _SPELT if getattr(old, each) != getattr(new, each)]
+    changed = [each for each in differ if each in LIVE]
+    options.config = replace(old, **{each: getattr(new, each) for each in changed})
+    refused = tuple(_SPELT[each] for each in differ if each not in LIVE)
+    announce(log, tuple(_SPELT[each] for each in changed), refused, "the registry")
+    registry.obey(options.config)
 
 
 def _hostname() -> str:
@@ -199,13 +247,26 @@ def _probe(interface: str, port: int) -> socket.socket:
 def _admin_socket(option: str | None, db: str) -> str | None:
     """The socket's absolute path; None where there is neither an option nor a file to put it beside."""
     if option is None:
-        return None if db in IN_MEMORY else str(admin_socket(Path(db)).absolute())
+        if db in IN_MEMORY:
+            return None
+        path = admin_socket(Path(db)).absolute()
+        _check_socket_name(path, f"--db {db}")
+        return str(path)
     path = Path(option).absolute()
     if not path.parent.is_dir():
         raise BadInput(
             f"--admin-socket {option}", f"{path.parent} is no directory", "give a path in one that exists"
         )
+    _check_socket_name(path, f"--admin-socket {option}")
     return str(path)
+
+
+def _check_socket_name(path: Path, option: str) -> None:
+    """The directory's name may be long, the file's not. Raises BadInput."""
+    length = len(os.fsencode(path.name))
+    if length > SOCKET_NAME_MAX:
+        problem = f"a unix socket's name ({path.name}) may have {SOCKET_NAME_MAX} bytes, this has {length}"
+        raise BadInput(option, problem, "give a shorter name")
 
 
 def _check_database(path: str, network: Network) -> None:

@@ -101,7 +101,7 @@ def _invitation(args: argparse.Namespace) -> Invitation | None:
 
 
 class Console:
-    """The operator at standard input and output (enroll.Dialogue)."""
+    """The operator at standard input and output (node.dialogue)."""
 
     def __init__(self) -> None:
         self.terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()

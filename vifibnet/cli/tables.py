@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from vifibnet.errors import BadInput
+
 GAP = 2
 NOTHING = "–"
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,14 @@ def duration(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
+def amount(size: int) -> str:
+    """So many bytes, in one unit."""
+    for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= length:
+            return f"{size / length:.1f} {unit}"
+    return f"{size} B"
+
+
 def day(when: float) -> str:
     """A date, UTC."""
     return f"{datetime.fromtimestamp(when, UTC):%Y-%m-%d}"
@@ -83,3 +95,11 @@ def minute(when: float) -> str:
 def counted(number: int, what: str) -> str:
     """A number and a word: 1 node, 2 nodes."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def seconds(option: str, text: str) -> int:
+    """A time such as 30m, 24h or 7d in seconds. Raises BadInput."""
+    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text, re.ASCII)
+    if match is None:
+        raise BadInput(f"{option} {text}", "is no time", "give a number and s, m, h or d, such as 24h")
+    return int(match[1]) * _UNITS[match[2]]

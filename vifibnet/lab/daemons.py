@@ -77,6 +77,9 @@ class Daemon:
             gone = readable(self.reactor, watch)
             if not await gone.addTimeout(timeout, self.reactor, lambda *_: False):
                 raise DoesNotEnd(name=self.name, pid=pid, seconds=timeout, signal=number.name)
+            if number == signal.SIGKILL:
+                # Where init takes its time to reap, twistd would believe that it still runs.
+                self.pid_file.unlink(missing_ok=True)
         except ProcessLookupError:
             return
         finally:

@@ -162,8 +162,8 @@ class Demo:
         """Say what the ping met."""
         self.screen.tell(
             f"Then there was no answer for {outage.seconds:.2f} s ({outage.lost} of {outage.sent} pings were "
-            f"lost): at a hello interval of {self.settings.hello:g} s, babel takes three to four of them to "
-            f"notice. Then the ping went on over other nodes: {' → '.join(way)}"
+            f"lost): both ends of a tunnel show each other four times a second that it carries data, and "
+            f"two missing signs are noticed. Then the ping went on over other nodes: {' → '.join(way)}"
         )
 
     async def kill(self, lab: Lab, cut: Pair) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from vifibnet.lab.daemons import Daemon, program
 from vifibnet.lab.mailbox import mails, read_mail
 from vifibnet.lab.settings import Host, LabSettings
 from vifibnet.lab.underlay import Underlay
-from vifibnet.pki.certificates import Identity, fingerprint, load_certificate
+from vifibnet.pki.certificates import Identity, fingerprint, load_cas
 
 PORT = 443
 SMTP_PORT = 25
@@ -42,6 +43,14 @@ class Enrolment:
         await run(self.reactor, [*make, "--name", "vifibnet lab", "--days", "30"])
         await self.start_mailbox()
         await self.start_registry()
+        if self.settings.follow:
+            await self.set(self.settings.parameters)
+
+    async def set(self, parameters: Mapping[str, str]) -> str:
+        """Set parameters of the network, as an operator does; returns what is answered."""
+        changes = [f"{name}={value}" for name, value in parameters.items()]
+        command = [program("vifibnet"), "set", *changes, "--registry", str(self.directory / "registry.db")]
+        return (await run(self.reactor, self.underlay.inside(0, command))).output
 
     async def start_mailbox(self) -> None:
         """Start the mail server."""
@@ -52,11 +61,13 @@ class Enrolment:
         command = self.mailbox.command("--no_save", "--python", application)
         await self.mailbox.start(self.underlay.inside(0, [*where, *command]))
 
-    async def start_registry(self) -> None:
-        """Start the registry; also after it was stopped."""
+    async def start_registry(self, *more: str) -> None:
+        """Start the registry, with more options if need be; also after it was stopped."""
         options = [
             *("--db", "registry.db", "--ca", "ca.crt", "--key", "ca.key"),
             *("--mailhost", self.underlay.address(0), "--mail-port", str(SMTP_PORT)),
+            *more,
+            *self.settings.registry_options,
         ]
         command = self.registry.command("vifibnet-registry", str(PORT), *options)
         await self.registry.start(self.underlay.inside(0, command))
@@ -67,7 +78,7 @@ class Enrolment:
         Returns who the host is now. Raises CommandFailed when setup does, NoMail without a mail.
         """
         recipient = f"{host.name}@lab.example"
-        known = load_certificate(self.directory / "ca.crt", "--ca")
+        known = load_cas(self.directory / "ca.crt", "--ca")[0].certificate
         setup = [
             *(program("vifibnet"), "setup", "--server", self.underlay.address(0), "--port", str(PORT)),
             *("--dir", str(directory), "--fingerprint", fingerprint(known)),
@@ -94,7 +105,7 @@ class Enrolment:
         while self.reactor.seconds() < deadline:
             for path in reversed(mails(self.mails)):
                 to, text = read_mail(path)
-                if to == recipient and (match := re.search(r"--token\s+(\S+)", text)):
+                if to == recipient and (match := re.search(r"^Token: (\S+)$", text, re.MULTILINE)):
                     return match[1]
             await sleep(self.reactor, 0.05)
         raise NoMail(recipient=recipient, seconds=self.reactor.seconds() - began, log=self.registry.log)

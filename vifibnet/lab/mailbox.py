@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from twisted.logger import Logger
 from twisted.mail.smtp import ESMTP, Address, IMessage, IMessageDelivery, SMTPFactory, User
 from zope.interface import implementer
 
+from vifibnet.files import write_atomically
 from vifibnet.lab.children import Reactor
-from vifibnet.pki.files import write_atomically
 
 log = Logger()
 MAX_BYTES = 1 << 20
@@ -35,22 +36,35 @@ def read_mail(path: Path) -> tuple[str, str]:
     return str(message["X-Lab-Recipient"]), "" if body is None else body.get_content()
 
 
-@implementer(IMessage)
-class _Message:
-    """One mail on its way into a file."""
+@dataclass(frozen=True)
+class Mail:
+    """One mail as it arrived: the envelope, whether over TLS, and what was in it."""
 
-    def __init__(self, recipient: str, keep: Callable[[bytes], None]) -> None:
-        self.lines = [b"X-Lab-Recipient: " + recipient.encode()]
-        self.size = 0
-        self.keep = keep
+    sender: str
+    recipient: str
+    tls: bool
+    raw: bytes
+
+
+@implementer(IMessage)
+class _Incoming:
+    """One mail on its way."""
+
+    def __init__(self, server: MailServer, protocol: ESMTP, user: User) -> None:
+        self._server = server
+        self._protocol = protocol
+        self._user = user
+        self._lines: list[bytes] = []
+        self._size = 0
 
     def lineReceived(self, line: bytes) -> None:
-        self.size += len(line)
-        if self.size < MAX_BYTES:
-            self.lines.append(line)
+        self._size += len(line)
+        if self._size < MAX_BYTES:
+            self._lines.append(line)
 
     def eomReceived(self) -> Deferred[None]:
-        self.keep(b"\n".join(self.lines) + b"\n")
+        raw, user = b"\n".join(self._lines) + b"\n", self._user
+        self._server.keep(Mail(str(user.orig), str(user.dest), self._protocol.startedTLS, raw))
         return succeed(None)
 
     def connectionLost(self) -> None:
@@ -59,10 +73,11 @@ class _Message:
 
 @implementer(IMessageDelivery)
 class _Delivery:
-    """Accept everything for everybody."""
+    """Asks the server whom it accepts."""
 
-    def __init__(self, keep: Callable[[bytes], None]) -> None:
-        self.keep = keep
+    def __init__(self, server: MailServer, protocol: ESMTP) -> None:
+        self._server = server
+        self._protocol = protocol
 
     def receivedHeader(self, helo: tuple[bytes, bytes], origin: Address, recipients: list[User]) -> bytes:
         return b"Received: by the lab"
@@ -71,11 +86,35 @@ class _Delivery:
         return origin
 
     def validateTo(self, user: User) -> Callable[[], IMessage]:
-        return lambda: _Message(str(user.dest), self.keep)
+        self._server.check(user)
+        return lambda: _Incoming(self._server, self._protocol, user)
 
 
-class MailboxFactory(SMTPFactory):
-    """Serves SMTP; the mails become ``0001.eml`` onwards in ``directory``, each appearing whole."""
+class MailServer(SMTPFactory):
+    """Serves SMTP, with STARTTLS where ``tls`` is a context factory; a subclass keeps the mails."""
+
+    noisy = False
+    tls: object = None
+
+    def buildProtocol(self, addr: IAddress | None) -> ESMTP:
+        """One connection."""
+        protocol = ESMTP(contextFactory=self.tls)
+        protocol.noisy = False
+        protocol.factory = self
+        protocol.delivery = _Delivery(self, protocol)
+        protocol.host = b"mailbox.lab"
+        return protocol
+
+    def check(self, user: User) -> None:
+        """Raise SMTPBadRcpt for who gets no mail here."""
+
+    def keep(self, mail: Mail) -> None:
+        """A mail has come."""
+        raise NotImplementedError
+
+
+class MailboxFactory(MailServer):
+    """The mails become ``0001.eml`` onwards in ``directory``, each appearing whole."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__()
@@ -83,17 +122,10 @@ class MailboxFactory(SMTPFactory):
         self.directory = directory
         self.numbers = count(len(mails(directory)) + 1)
 
-    def buildProtocol(self, addr: IAddress | None) -> ESMTP:
-        """One connection."""
-        protocol = ESMTP()
-        protocol.factory = self
-        protocol.delivery = _Delivery(self._keep)
-        protocol.host = b"mailbox.lab"
-        return protocol
-
-    def _keep(self, content: bytes) -> None:
+    def keep(self, mail: Mail) -> None:
+        """Write the file."""
         path = self.directory / f"{next(self.numbers):04d}.eml"
-        write_atomically(path, content)
+        write_atomically(path, b"X-Lab-Recipient: " + mail.recipient.encode() + b"\n" + mail.raw)
         log.info("kept {path}", path=str(path))
 
 

@@ -12,16 +12,17 @@ from pathlib import Path
 from twisted.internet.defer import CancelledError, DeferredSemaphore
 
 from vifibnet.errors import BadInput, CommandFailed, VifibnetError
+from vifibnet.files import write_atomically
 from vifibnet.lab import probe
-from vifibnet.lab.children import Reactor, together
+from vifibnet.lab.children import Reactor, sleep, together
 from vifibnet.lab.daemons import Daemon
 from vifibnet.lab.enrolment import Enrolment
-from vifibnet.lab.report import LabReport, NodeReport, node_report, read_status
+from vifibnet.lab.report import LabReport, NodeReport, node_report, routed
 from vifibnet.lab.settings import Host, LabSettings, LabState
 from vifibnet.lab.teardown import down
 from vifibnet.lab.underlay import LAN, Underlay
 from vifibnet.node.preflight import check_programs
-from vifibnet.pki.files import write_atomically
+from vifibnet.node.status import FILE, read_status
 
 PROGRAMS = {
     "ip": "iproute2",
@@ -219,9 +220,7 @@ class Lab:
             f"log {directory / 'log'}",
             f"pp {PORT} {settings.proto}",
             f"ip {host.underlay} {PORT} {advertised}",
-            f"hello {settings.hello:g}",
-            f"connection-count {settings.connection_count}",
-            f"mtu {settings.mtu}",
+            *(f"{name} {value}" for name, value in settings.parameters.items() if not settings.follow),
             # An hour is long in the life of a lab.
             f"peers-db-refresh {max(2.0, 5 * settings.hello):g}",
             *([f"interface {LAN}"] if host.index in settings.lan else []),
@@ -327,6 +326,7 @@ class Lab:
         if reach.missing:
             pairs = ", ".join(f"{source} → {target}" for source, target in reach.missing[:12])
             raise NotReached(seconds=timeout, count=len(reach.missing), pairs=pairs, directory=self.home)
+        await self._routed(timeout, wanted)
         return reach
 
     async def arrive(self, *, timeout: float = 90.0) -> Reach:
@@ -335,12 +335,22 @@ class Lab:
         if not reach.missing:
             self.state.seconds = self.reactor.seconds() - self.began
             self.state.save()
+            await self._routed(timeout)
         return reach
+
+    async def _routed(self, timeout: float, names: Sequence[str] | None = None) -> None:
+        """Wait until babel has caught up, as long as that takes but no longer than the timeout."""
+        living = [name for name in names or self.hosts if self.running(name)]
+        deadline = self.reactor.seconds() + timeout
+        while not routed(await together(self.report(name) for name in living)):
+            if self.reactor.seconds() > deadline:
+                return
+            await sleep(self.reactor, 0.1)
 
     async def report(self, name: str) -> NodeReport:
         """What a host's node says of itself."""
         names = {host.prefix: host.name for host in self.hosts.values()}
-        status = await read_status(self.reactor, str(self.directory(name) / "status.sock"))
+        status = await read_status(self.reactor, self.directory(name) / FILE)
         return node_report(self.host(name), names, status)
 
     async def reports(self, all_reached: bool) -> LabReport:

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
-from twisted.internet.error import ConnectError
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
-
-from vifibnet.lab.children import Reactor
 from vifibnet.lab.settings import Host
 from vifibnet.model.addresses import Network
 
@@ -117,6 +110,12 @@ def node_report(host: Host, names: Mapping[str, str], status: Mapping[str, Any] 
     )
 
 
+def routed(nodes: Sequence[NodeReport]) -> bool:
+    """Whether each node's babel has a route to all the others: the first packets need none."""
+    subnets = {node.subnet for node in nodes}
+    return all(subnets - {node.subnet} <= set(node.routes) for node in nodes)
+
+
 def leads_somewhere(route: Mapping[str, Any]) -> bool:
     """Whether packets take this route; babeld keeps one to whom it has lost, which refuses them."""
     return bool(route["installed"]) and int(route["metric"]) < UNREACHABLE
@@ -153,33 +152,3 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
             return (2, 0, name)
 
     return tuple(sorted(names, key=key))
-
-
-class _UntilClosed(Protocol):
-    """Collects what comes until the other side closes."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.complete: Deferred[bytes] = Deferred(self._give_up)
-
-    def _give_up(self, _: object) -> None:
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.data += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if not self.complete.called:
-            self.complete.callback(self.data)
-
-
-async def read_status(reactor: Reactor, path: str, timeout: float = 3.0) -> dict[str, Any] | None:
-    """Ask a node's status socket for its document; None when there is no node, or it does not answer."""
-    try:
-        endpoint = UNIXClientEndpoint(reactor, path, timeout=timeout)
-        protocol = await connectProtocol(endpoint, _UntilClosed())
-        document = json.loads(await protocol.complete.addTimeout(timeout, reactor))
-    except (ConnectError, TimeoutError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from vifibnet.errors import BadAddress, BadInput
+from vifibnet.files import write_atomically
 from vifibnet.lab.underlay import MAX_HOSTS, check_name, overlaps_underlay
 from vifibnet.model.addresses import Network
-from vifibnet.pki.files import write_atomically
 
 RUN = Path("/run/vifibnet-lab")
 """Where a lab is found by its name: its directory, or a link to it."""
@@ -27,7 +27,8 @@ PROTOCOLS = ("udp", "tcp-server")
 
 @dataclass(frozen=True)
 class LabSettings:
-    """How a lab is to be. ``directory`` None is ``/run/vifibnet-lab/NAME``; ``lan`` are hosts' numbers."""
+    """How a lab is to be. ``directory`` None is ``/run/vifibnet-lab/NAME``; ``lan`` are hosts' numbers;
+    ``follow``: hello, connection count and MTU are set as parameters of the network, not for each node."""
 
     name: str = "lab"
     directory: Path | None = None
@@ -40,6 +41,8 @@ class LabSettings:
     underlay: int = 4
     lan: tuple[int, ...] = ()
     node_options: tuple[str, ...] = ()
+    follow: bool = False
+    registry_options: tuple[str, ...] = ()
 
     def check(self) -> LabSettings:
         """Return self. Raises BadInput for what cannot become a lab."""
@@ -66,6 +69,15 @@ class LabSettings:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise BadInput("--dir", f"{path} is there and not empty", "give a new or empty directory")
         return self
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What the whole network has in common, by the names of its parameters."""
+        return {
+            "hello": f"{self.hello:g}",
+            "connection-count": str(self.connection_count),
+            "mtu": str(self.mtu),
+        }
 
     @property
     def home(self) -> Path:
@@ -151,6 +163,7 @@ class LabState:
                 "directory": Path(saved["directory"]),
                 "lan": tuple(saved["lan"]),
                 "node_options": tuple(saved["node_options"]),
+                "registry_options": tuple(saved["registry_options"]),
             }
         )
         hosts = [Host(**{f.name: entry[f.name] for f in fields(Host)}) for entry in content["hosts"]]

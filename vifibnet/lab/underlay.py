@@ -32,9 +32,14 @@ LAN = "lan0"
 _BRIDGE_FILTER = """
 table bridge vifibnet_lab {
   set cut { type ifname . ifname; }
+  set dark { type ifname; }
+  chain loss { }
   chain forward {
     type filter hook forward priority 0; policy accept;
     iifname . oifname @cut drop
+    iifname @dark drop
+    oifname @dark drop
+    jump loss
   }
 }
 """
@@ -87,7 +92,7 @@ class Underlay:
         """Make the bridges."""
         bridges = (f"link add {bridge} type bridge stp_state 0 mcast_snooping 0" for bridge in ("br0", LAN))
         await self._ip(self.bridge, [*bridges, "link set br0 up", f"link set {LAN} up"])
-        await run(self.reactor, ["ip", "netns", "exec", self.bridge, "nft", "-f", "-"], stdin=_BRIDGE_FILTER)
+        await self._bridge_rules(_BRIDGE_FILTER)
 
     async def add(self, host: int, lan: bool = False) -> None:
         """Make a host and plug it in; with ``lan``, also into the LAN as ``lan0``, without an address."""
@@ -118,6 +123,47 @@ class Underlay:
     async def cut(self, a: int, b: int) -> None:
         """From now on silently drop everything that the two hosts send each other."""
         await self._nft("add", a, b)
+
+    async def cut_one_way(self, source: int, target: int) -> None:
+        """From now on silently drop everything that the one sends the other, but not its answers."""
+        await self._bridge_rules(f'add element bridge vifibnet_lab cut {{ "h{source}" . "h{target}" }}')
+
+    async def darken(self, hosts: Iterable[int]) -> None:
+        """From now on, all at once, silently drop everything that these hosts send or are sent."""
+        names = ", ".join(f'"h{host}"' for host in hosts)
+        await self._bridge_rules(f"add element bridge vifibnet_lab dark {{ {names} }}")
+
+    async def lose(self, a: int, b: int, percent: int) -> None:
+        """From now on silently drop so much, at random, of what the two hosts send each other."""
+        match = 'iifname "h{}" oifname "h{}" ' + f"numgen random mod 100 < {percent}"
+        await self.drop(match.format(a, b), match.format(b, a))
+
+    async def drop(self, *matches: str) -> None:
+        """From now on silently drop the packets between hosts that one of these, in nft's words, describes.
+
+        What comes from and goes to ``hN`` has that as its ``iifname`` and ``oifname``.
+        """
+        await self._bridge_rules(*(f"add rule bridge vifibnet_lab loss {match} drop" for match in matches))
+
+    async def mend(self) -> None:
+        """Let everything pass again: no cut, no darkness, no loss."""
+        await self._bridge_rules(
+            "flush set bridge vifibnet_lab cut",
+            "flush set bridge vifibnet_lab dark",
+            "flush chain bridge vifibnet_lab loss",
+        )
+
+    async def readdress(self, host: int, old: str, new: str) -> None:
+        """Give a host another address in the place of the one it has."""
+        length = ADDRESSES[self.version].prefixlen
+        nodad = " nodad" * (self.version == 6)
+        await self._ip(
+            self.namespace(host),
+            [
+                f"address delete {old}/{length} dev {INTERFACE}",
+                f"address add {new}/{length} dev {INTERFACE}{nodad}",
+            ],
+        )
 
     async def heal(self, a: int, b: int) -> None:
         """Let the two hosts' packets pass again. Raises BadInput where they are not cut."""
@@ -160,8 +206,11 @@ class Underlay:
 
     async def _nft(self, verb: str, a: int, b: int) -> None:
         elements = f'{{ "h{a}" . "h{b}", "h{b}" . "h{a}" }}'
-        command = f"{verb} element bridge vifibnet_lab cut {elements}\n"
-        await run(self.reactor, ["ip", "netns", "exec", self.bridge, "nft", "-f", "-"], stdin=command)
+        await self._bridge_rules(f"{verb} element bridge vifibnet_lab cut {elements}")
+
+    async def _bridge_rules(self, *lines: str) -> None:
+        text = "".join(f"{line}\n" for line in lines)
+        await run(self.reactor, ["ip", "netns", "exec", self.bridge, "nft", "-f", "-"], stdin=text)
 
 
 def overlaps_underlay(network: str) -> bool:

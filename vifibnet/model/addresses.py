@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv6Address, IPv6Network, NetmaskValueError
+from functools import cached_property
+from ipaddress import (
+    AddressValueError,
+    IPv4Address,
+    IPv6Address,
+    IPv6Network,
+    NetmaskValueError,
+    ip_address,
+)
 
 from vifibnet.errors import BadAddress
 
@@ -45,6 +53,13 @@ class Prefix:
     def bits(self) -> str:
         """The prefix as binary digits, ``length`` of them."""
         return f"{self.value:0{self.length}b}" if self.length else ""
+
+    @cached_property
+    def link_local(self) -> IPv6Address | None:
+        """The node's address on its own end of every tunnel, or None when the prefix is too long for one."""
+        if self.length > 63:
+            return None
+        return IPv6Address(0xFE80 << 112 | self.value << (64 - self.length) | 1)
 
     def __str__(self) -> str:
         return f"{self.value}/{self.length}"
@@ -121,3 +136,12 @@ class Network:
 
     def __str__(self) -> str:
         return str(self.ip_network)
+
+
+def normal_address(text: str) -> IPv4Address | IPv6Address | None:
+    """The IP address that a connection comes from: no zone, no IPv4 in IPv6's clothes; None if it is none."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address

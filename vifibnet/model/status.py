@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class TunnelStatus:
-    """One openvpn client of ours. ``remote`` is an endpoint string, None while nobody answered; ``since`` a
-    Unix time; ``routes`` counts those installed over it; ``traffic`` is in bytes, both ways."""
+    """One openvpn client of ours, opened for this ``reason``. ``remote`` is an endpoint string, None while
+    nobody answered; ``since`` a Unix time; ``routes`` counts those installed over it; ``traffic`` is in
+    bytes, both ways."""
 
     tap: str
     peer: str
@@ -17,15 +19,19 @@ class TunnelStatus:
     since: float
     routes: int
     traffic: int
+    reason: str
 
 
 @dataclass(frozen=True)
 class ServedStatus:
-    """A peer connected to the openvpn server on the tap ``server``, from this address."""
+    """A peer connected to the openvpn server on the tap ``server``, from this address; ``since`` and
+    ``traffic`` as for a tunnel."""
 
     peer: str
     address: str
     server: str
+    since: float
+    traffic: int
 
 
 @dataclass(frozen=True)
@@ -50,16 +56,64 @@ class RouteStatus:
 
 @dataclass(frozen=True)
 class RegistryStatus:
-    """Whether the registry answers, and which address it last saw us from."""
+    """Whether the registry answers, and since when (a Unix time); which address it last saw us from."""
 
     connected: bool
+    since: float | None
     seen: str | None
+
+
+@dataclass(frozen=True)
+class LeftStatus:
+    """Somebody who uses a node that is drained: the prefix of the ``neighbour``, or the address of one that
+    is no peer; ``moving``: one of the two has not moved all that can go elsewhere; ``destinations`` are what
+    it reaches through the node."""
+
+    neighbour: str
+    interface: str
+    moving: bool
+    destinations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DrainedStatus:
+    """A node that is drained since then (a Unix time), and who is ``left``."""
+
+    since: float
+    left: tuple[LeftStatus, ...]
+
+
+@dataclass(frozen=True)
+class ChildStatus:
+    """A program that is kept running, in this ``state`` of model.supervision since then (a Unix time).
+
+    ``restarts`` counts those that nobody wanted. ``complaint`` is the last one, made at the Unix time
+    ``complained``, None while there was none.
+    """
+
+    name: str
+    state: str
+    since: float
+    pid: int | None
+    restarts: int
+    complaint: str
+    complained: float | None
+
+
+@dataclass(frozen=True)
+class ParametersStatus:
+    """The number of the network's parameters (0: none were ever heard of), and by their names the values that
+    hold for this node, as ``vifibnet set`` takes them; of a secret only that it is ``set``."""
+
+    number: int
+    values: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class NodeStatus:
     """All of it. ``started`` is a Unix time; ``endpoints`` is what we advertise; ``registry`` is None for a
-    node that was given none."""
+    node that was given none; ``certificate_expires`` and ``authority_expires`` are Unix times; ``drained`` is
+    None for a node that is not."""
 
     prefix: str
     address: str
@@ -74,3 +128,8 @@ class NodeStatus:
     routes: tuple[RouteStatus, ...]
     registry: RegistryStatus | None
     peers_known: int
+    certificate_expires: float
+    authority_expires: float
+    parameters: ParametersStatus
+    drained: DrainedStatus | None
+    children: tuple[ChildStatus, ...]

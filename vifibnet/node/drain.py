@@ -1,78 +1,96 @@
-"""Silencing babel on a tap while its tunnel goes on carrying data: both ends move their routes elsewhere.
+"""Moving all routes off a tap before its tunnel ends, so that no packet is lost.
 
-A tunnel that is closed while it carries routes loses packets until the other end notices, which takes it
-three hello intervals. Raising the cost of an interface does not work in a running babeld (1.12); filters do.
+A tunnel that is closed while it carries routes loses packets until both ends have noticed. One that has
+become very expensive at both ends loses none: packets go on taking it until babel has something better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Protocol
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
 
-from vifibnet.node.supervisor import run
-from vifibnet.wire.babel import PORT
+PATIENCE = 10.0
+"""Seconds after which a tunnel ends even if something still goes over it. babel may have to ask the far end
+of a route for permission to use another, and does not hurry when its hello interval is long."""
 
-TABLE = "inet vifibnet_drain"
-"""Our table of nftables; it is there only while something is silenced."""
+LOOK = 0.05
+"""Seconds between two looks."""
 
+UNDERWAY = 0.1
+"""Seconds that packets may be on the way when the last route has moved."""
 
-def rules(taps: Iterable[str]) -> str:
-    """What nft is to do, in one transaction, so that babel is silent on these taps and on no other."""
-    lines = [f"add table {TABLE}", f"delete table {TABLE}"]
-    taps = sorted(taps)
-    if taps:
-        lines.append(f"add table {TABLE}")
-    for chain, word in (("input", "iifname"), ("output", "oifname")):
-        if taps:
-            lines.append(f"add chain {TABLE} {chain} {{ type filter hook {chain} priority 0; }}")
-        lines += [f'add rule {TABLE} {chain} {word} "{tap}" udp dport {PORT} drop' for tap in taps]
-    return "".join(f"{line}\n" for line in lines)
+LAST_WORD = 0.02
+"""Seconds that it takes to tell the other end that the tunnel is gone."""
 
 
-class Quiet(Protocol):
-    """What Drain is to the tunnels. Both calls raise CommandFailed."""
+class Leaving(Protocol):
+    """What Heartbeats is to us. None stands for all taps."""
 
-    async def silence(self, tap: str) -> None:
-        """Let no babel pass on this tap."""
+    def leave(self, tap: str | None = None) -> None:
+        """Have both ends move their routes."""
 
-    async def release(self, tap: str) -> None:
-        """Let it pass again."""
+    def stay(self, tap: str | None = None) -> None:
+        """Take that back."""
+
+    def empty(self, tap: str | None = None) -> bool:
+        """Whether they have."""
+
+    def end(self, tap: str | None = None) -> None:
+        """Have nobody use it any more."""
 
 
-class Drain:
-    """Which taps are silenced. Every call raises CommandFailed, also where there is no nft."""
+class Emptying:
+    """What is done to one tap (or all, for None) before its openvpn ends, and taken back after."""
 
-    def __init__(self, reactor: Any, state: Path) -> None:
-        """``state`` gets a file that is there as long as there may be rules of ours, also after a crash."""
+    log = Logger()
+
+    def __init__(self, reactor: Any, taps: Leaving, tap: str | None) -> None:
+        """Nothing is done yet."""
         self._reactor = reactor
-        self._mark = state / "drain"
-        self._taps: set[str] = set()
-        self._lock = DeferredLock()
+        self._taps = taps
+        self._tap = tap
+        self._left = self._cancelled = False
+        self._waiting: Deferred[None] = succeed(None)
 
-    async def clean(self) -> None:
-        """Take all rules back, also those that a killed node left."""
-        self._taps = set()
-        if self._mark.exists():
-            await self._apply()
+    async def empty(self, patience: float = PATIENCE) -> bool:
+        """Let both ends move their routes; at most for ``patience`` seconds. False if it was cancelled."""
+        began = self._reactor.seconds()
+        self._left = True
+        self._taps.leave(self._tap)
+        if self._taps.empty(self._tap):
+            # Nobody is at the other end, or has been for long.
+            self._taps.end(self._tap)
+            return not self._cancelled
+        try:
+            calm = 0
+            # babeld may come back to the tunnel for a moment, and then need another to leave it again.
+            while calm <= UNDERWAY / LOOK:
+                calm = calm + 1 if self._taps.empty(self._tap) else 0
+                if self._reactor.seconds() - began > patience:
+                    self.log.info("{tap} is closed with its routes", tap=self._tap or "the last tunnel")
+                    break
+                await self._wait(LOOK)
+            self._taps.end(self._tap)
+            await self._wait(LAST_WORD)
+        except CancelledError:
+            pass
+        return not self._cancelled
 
-    async def silence(self, tap: str) -> None:
-        """Let no babel pass on this tap."""
-        self._taps.add(tap)
-        await self._apply()
+    async def _wait(self, seconds: float) -> None:
+        if self._cancelled:
+            raise CancelledError
+        self._waiting = deferLater(self._reactor, seconds)
+        await self._waiting
 
-    async def release(self, tap: str) -> None:
-        """Let it pass again."""
-        self._taps.discard(tap)
-        await self._apply()
+    def cancel(self) -> None:
+        """There is nothing to wait for any more."""
+        self._cancelled = True
+        self._waiting.cancel()
 
-    async def _apply(self) -> None:
-        """Make it so; one at a time, so that the last word is the last."""
-        async with self._lock:
-            if self._taps:
-                self._mark.touch()
-            await run(self._reactor, ["nft", "-f", "-"], rules(self._taps).encode())
-            if not self._taps:
-                self._mark.unlink(missing_ok=True)
+    def release(self) -> None:
+        """The tap is as good as any again."""
+        if self._left:
+            self._taps.stay(self._tap)

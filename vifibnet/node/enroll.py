@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from typing import Protocol as Shape
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -29,26 +29,29 @@ from vifibnet.errors import (
     UnknownToken,
     VifibnetError,
 )
-from vifibnet.model.addresses import Prefix
+from vifibnet.files import write_atomically
+from vifibnet.model.addresses import Network, Prefix
+from vifibnet.node.dialogue import Dialogue
 from vifibnet.node.directory import check_directory, make_directory
+from vifibnet.node.firstdocuments import KEPT, fetch_documents
+from vifibnet.node.introduction import Introduction
 from vifibnet.node.xmlrpcclient import XMLRPCRegistry
 from vifibnet.pki.certificates import (
     CA,
+    Identity,
     PrivateKey,
     belongs,
-    ca_of,
     check_valid,
     fingerprint,
-    is_signed_by,
-    load_ca,
+    load_cas,
     load_certificate,
     load_key,
     prefix_of,
+    signer,
 )
 from vifibnet.pki.dh import ffdhe2048_pem
-from vifibnet.pki.files import write_atomically
+from vifibnet.pki.freshkey import settle
 from vifibnet.pki.requests import check_request, key_pem, make_key, make_request
-from vifibnet.pki.tls import client_options, fetch_ca
 from vifibnet.store.peers import PeerStore
 from vifibnet.wire.endpoints import format_endpoints
 
@@ -63,20 +66,6 @@ AGAIN = (1.0, 3.0)
 
 TRIES = 3
 """How often a token may be mistyped."""
-
-KEPT = "there already, used as it is"
-
-
-class Dialogue(Shape):
-    """Who is being enrolled: sees lines and, where ``terminal`` is true, answers questions."""
-
-    terminal: bool
-
-    def say(self, line: str) -> None:
-        """Show one line."""
-
-    def ask(self, question: str) -> str:
-        """Ask and wait for the answer, stripped. Only where there is a terminal."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +128,10 @@ class Enroller:
         key_there = self.key_file.exists()
         key = None if wanted.ca_only or wanted.db_only else self._key()
         request = self._request(key) if key and not self.certificate_file.exists() else None
-        ca, registry = await self._ca()
+        cas, registry = await self._cas()
         if wanted.ca_only:
             return
-        await self._peers(ca, registry)
+        await self._peers(cas[0].network, registry)
         if key is None:
             return
         if key_there:
@@ -152,7 +141,8 @@ class Enroller:
         if request is None:
             self._say(self.certificate_file, KEPT)
         else:
-            await self._certificate(ca, registry, key, request)
+            await self._certificate(cas, registry, key, request)
+        await self._documents()
         self._write_missing(self.dh_file, ffdhe2048_pem())
         self._write_missing(self.config_file, self.config().encode())
         start = shlex.quote(f"@{self.config_file}")
@@ -160,63 +150,49 @@ class Enroller:
 
     # -- ca.pem ---------------------------------------------------------------------------------------
 
-    async def _ca(self) -> tuple[CA, XMLRPCRegistry]:
-        """The network's CA, checked against the registry, in its file."""
+    async def _cas(self) -> tuple[tuple[CA, ...], XMLRPCRegistry]:
+        """The network's CAs, checked against the registry, in their file."""
         there = self.ca_file.exists()
-        ca, registry = await self._find_registry(load_ca(self.ca_file, "file") if there else None)
-        self._dialogue.say(f"The network is {ca.network}, the SHA-256 fingerprint of its CA:")
-        self._dialogue.say(f"  {fingerprint(ca.certificate)}")
+        known = load_cas(self.ca_file, "file") if there else ()
+        cas, registry = await self._find_registry(known)
+        self._dialogue.say(f"The network is {cas[0].network}, the SHA-256 fingerprint of its CA:")
+        for ca in cas:
+            self._dialogue.say(f"  {fingerprint(ca.certificate)}")
         if not there and self._dialogue.terminal and self._wanted.fingerprint is None:
             self._confirm()
         make_directory(self.directory)
-        self._write_missing(self.ca_file, ca.pem)
-        return ca, registry
+        data = b"".join(ca.pem for ca in cas)
+        if there and set(cas) != set(known):
+            write_atomically(self.ca_file, data, overwrite=True)
+            self._say(self.ca_file, "written anew: the network's authority was renewed")
+        else:
+            self._write_missing(self.ca_file, data)
+        return cas, registry
 
-    async def _find_registry(self, ca: CA | None) -> tuple[CA, XMLRPCRegistry]:
-        """The CA and the registry at the first of the addresses where both are what they should be."""
+    async def _find_registry(self, known: tuple[CA, ...]) -> tuple[tuple[CA, ...], XMLRPCRegistry]:
+        """The CAs and the registry at the first of the addresses where all are what they should be."""
         for server in self._wanted.servers:
             self._server = server
             try:
-                return await self._registry_at(server, ca)
+                return await self._registry_at(server, known)
             except (RegistryUnreachable, NotOurRegistry) as error:
                 if server == self._wanted.servers[-1]:
                     raise
                 self._dialogue.say(str(error))
         raise AssertionError("no address")
 
-    async def _registry_at(self, server: str, ca: CA | None) -> tuple[CA, XMLRPCRegistry]:
-        endpoint = HostnameEndpoint(self._reactor, server, self._wanted.port, timeout=CONNECT_TIMEOUT)
-        if ca is None:
+    async def _registry_at(self, server: str, known: tuple[CA, ...]) -> tuple[tuple[CA, ...], XMLRPCRegistry]:
+        if not known:
             self._dialogue.say(f"Asking the registry at {self._where} for the network's CA")
-            certificate = await fetch_ca(self._reactor, endpoint, CONNECT_TIMEOUT, self._where)
-            ca = ca_of(certificate, "its CA")
-        remedy = "ask the operator of the network for a new one"
-        check_valid(ca.certificate, f"the CA of the network {ca.network}", self._now, remedy)
-        self._check_fingerprint(ca)
-        self._check_files(ca)
-        registry = XMLRPCRegistry(self._reactor, endpoint, client_options(ca, None), self._where)
-        await self._check_registry(ca, registry)
-        return ca, registry
+        introduction = Introduction(
+            self.ca_file, known, self._wanted.fingerprint, self._pin, self._where, CONNECT_TIMEOUT
+        )
+        cas, registry = await introduction.meet(self._reactor, self._endpoint(server), self._now)
+        self._check_files(cas)
+        return cas, registry
 
-    def _check_fingerprint(self, ca: CA) -> None:
-        found, wanted = fingerprint(ca.certificate), self._wanted.fingerprint
-        if wanted in (None, found):
-            return
-        if self.ca_file.exists():
-            problem = f"its fingerprint is {found}, not the one in {self._pin}"
-            raise BadInput(f"file {self.ca_file}", problem, "give the right one or move this file away")
-        problem = f"its CA has the fingerprint {found}, not the one in {self._pin}"
-        raise NotOurRegistry(where=self._where, problem=problem)
-
-    async def _check_registry(self, ca: CA, registry: XMLRPCRegistry) -> None:
-        """Who dialled an address wants to know that it is the registry of this very CA."""
-        answer = await registry.get_ca()
-        try:
-            same = x509.load_pem_x509_certificate(answer.encode()) == ca.certificate
-        except ValueError:
-            same = False
-        if not same:
-            raise NotOurRegistry(where=self._where, problem="it hands out another CA than that of its own")
+    def _endpoint(self, server: str) -> HostnameEndpoint:
+        return HostnameEndpoint(self._reactor, server, self._wanted.port, timeout=CONNECT_TIMEOUT)
 
     def _confirm(self) -> None:
         """Ask until the answer is one."""
@@ -231,11 +207,11 @@ class Enroller:
 
     # -- peers.db ---------------------------------------------------------------------------------------
 
-    async def _peers(self, ca: CA, registry: XMLRPCRegistry) -> None:
+    async def _peers(self, network: Network, registry: XMLRPCRegistry) -> None:
         """The peer database, with one peer to begin with unless there are some or none is wanted."""
         there = self.peers_file.exists()
         peer = None
-        if self._wanted.boot and not (there and self._knows_peers(ca)):
+        if self._wanted.boot and not (there and self._knows_peers(network)):
             try:
                 peer = await registry.bootstrap()
             except NoPeerYet:
@@ -245,14 +221,14 @@ class Enroller:
         if there and peer is None:
             return self._say(self.peers_file, KEPT)
         make = PeerStore.open if there else PeerStore.create
-        with closing(make(self.peers_file, ca.network)) as store:
+        with closing(make(self.peers_file, network)) as store:
             if peer is not None:
                 store.update([peer], self._reactor.seconds())
         named = f"first peer {peer[0]} at {format_endpoints(peer[1])}" if peer else "without a peer"
         return self._say(self.peers_file, f"written, {named}")
 
-    def _knows_peers(self, ca: CA) -> bool:
-        with closing(PeerStore.open(self.peers_file, ca.network)) as store:
+    def _knows_peers(self, network: Network) -> bool:
+        with closing(PeerStore.open(self.peers_file, network)) as store:
             return len(store) > 0
 
     # -- cert.key, cert.crt -------------------------------------------------------------------------------
@@ -277,7 +253,9 @@ class Enroller:
         check_request(pem)
         return pem
 
-    async def _certificate(self, ca: CA, registry: XMLRPCRegistry, key: PrivateKey, request: str) -> None:
+    async def _certificate(
+        self, cas: Sequence[CA], registry: XMLRPCRegistry, key: PrivateKey, request: str
+    ) -> None:
         """Trade a token for the certificate; nothing stands between its arrival and its file."""
         pem = await self._trade(registry, request)
         try:
@@ -285,10 +263,16 @@ class Enroller:
         except ValueError:
             raise NotOurRegistry(where=self._where, problem="what it sent is no certificate") from None
         what = f"the certificate from {self._where}"
-        prefix = check_certificate(certificate, key, ca, self._now, what, "tell the network's operator")
+        prefix = check_certificate(certificate, key, cas, self._now, what, "tell the network's operator")
         until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
-        said = f"written: {prefix}, address {ca.network.address(prefix)}, valid until {until}"
+        said = f"written: {prefix}, address {cas[0].network.address(prefix)}, valid until {until}"
         self._write(self.certificate_file, certificate.public_bytes(Encoding.PEM), said)
+
+    async def _documents(self) -> None:
+        """What the registry says to all nodes."""
+        identity = Identity.load(self.ca_file, self.certificate_file, self.key_file, self._now)
+        where = self._endpoint(self._server), self._where
+        await fetch_documents(self._reactor, *where, identity, self.directory, self._dialogue)
 
     async def _trade(self, registry: XMLRPCRegistry, request: str) -> str:
         tries = 1 if self._wanted.token else TRIES
@@ -351,15 +335,16 @@ class Enroller:
             ["# For twistd vifibnet-node; one option a line, as on the command line.", *lines, ""]
         )
 
-    def _check_files(self, ca: CA) -> None:
-        """Refuse what is there and does not belong to this CA, before anything is written beside it."""
+    def _check_files(self, cas: Sequence[CA]) -> None:
+        """Refuse what is there and does not belong to these CAs, before anything is written beside it."""
         if self.peers_file.exists():
-            PeerStore.open(self.peers_file, ca.network).close()
+            PeerStore.open(self.peers_file, cas[0].network).close()
         if self.certificate_file.exists() and not (self._wanted.ca_only or self._wanted.db_only):
+            settle(self.certificate_file, self.key_file)
             certificate = load_certificate(self.certificate_file, "file")
             key = load_key(self.key_file, "file")
             remedy = "move it away to get a new one"
-            check_certificate(certificate, key, ca, self._now, f"file {self.certificate_file}", remedy)
+            check_certificate(certificate, key, cas, self._now, f"file {self.certificate_file}", remedy)
 
     def _write(self, file: Path, data: bytes, said: str = "written", mode: int = 0o644) -> None:
         """Write what must not be there: BadInput if it is, for somebody else was here meanwhile."""
@@ -381,18 +366,19 @@ class Enroller:
 
 
 def check_certificate(
-    certificate: x509.Certificate, key: PrivateKey, ca: CA, now: datetime, what: str, remedy: str
+    certificate: x509.Certificate, key: PrivateKey, cas: Sequence[CA], now: datetime, what: str, remedy: str
 ) -> Prefix:
-    """The prefix of a node's certificate. Raises BadInput about ``what`` unless it is this key's, this CA's
-    and valid at ``now``."""
-    if not is_signed_by(certificate, ca.certificate):
-        raise BadInput(what, f"not signed by the CA of the network {ca.network}", remedy)
+    """The prefix of a node's certificate. Raises BadInput about ``what`` unless it is this key's, of one of
+    these CAs and valid at ``now``."""
+    network = cas[0].network
+    if signer(certificate, cas) is None:
+        raise BadInput(what, f"not signed by the CA of the network {network}", remedy)
     if not belongs(key, certificate):
         raise BadInput(what, "made for another key than cert.key", remedy)
     check_valid(certificate, what, now, remedy)
     try:
         prefix = prefix_of(certificate)
-        ca.network.subnet(prefix)
+        network.subnet(prefix)
     except BadAddress:
-        raise BadInput(what, f"its common name is no prefix in the network {ca.network}", remedy) from None
+        raise BadInput(what, f"its common name is no prefix in the network {network}", remedy) from None
     return prefix

@@ -10,9 +10,9 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,21 @@ from zope.interface import implementer
 
 from vifibnet.errors import CommandFailed
 from vifibnet.interfaces import IKernel
+from vifibnet.model.ways import Place, Way
 from vifibnet.node.supervisor import run
 from vifibnet.node.taps import is_ours
 
 BABEL = "42"
 """The protocol number that babeld's routes carry in the kernel."""
+
+ANNOUNCED = ("static", "244")
+"""The protocols that our subnet's route carries in turn; the second is nobody's."""
+
+KEPT = "243"
+"""The protocol number of the routes that we keep beside babeld's; nobody else's."""
+
+KEPT_METRICS = (2048, 3072)
+"""Their metrics by rank: babeld's own have 1024, those of it that reject 65535, and ours LAST_RESORT."""
 
 LAST_RESORT = 2**32 - 1
 """The metric of the route that keeps the network's traffic off the default route."""
@@ -38,6 +48,8 @@ TAP_SYSCTLS = {
     "accept_ra": "0",
     "autoconf": "0",
     "accept_redirects": "0",
+    # Without its openvpn a tap has no carrier: packets take the next way at once, whatever babel thinks.
+    "ignore_routes_with_linkdown": "1",
 }
 
 _SYSCTL = Path("/proc/sys/net/ipv6/conf")
@@ -49,11 +61,16 @@ class Kernel:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, state: Path) -> None:
-        """``state`` keeps a record of what was changed, for the start after a crash."""
+    def __init__(self, reactor: Any, state: Path, link_local: IPv6Address | None = None) -> None:
+        """``state`` keeps a record of what was changed, for the start after a crash. ``link_local``: what the
+        taps' address is to be, None for one made from each tap's own."""
+        self._link_local = link_local
         self._reactor = reactor
         self._pid_file = state / "babeld.pid"
         self._record = _Record(state / "kernel.json")
+        self._address: IPv6Address | None = None
+        self._subnet: IPv6Network | None = None
+        self._announced = 0
 
     async def clean(self) -> None:
         """Remove whatever an earlier run left: our taps, our routes, our babeld. Raises CommandFailed."""
@@ -70,18 +87,25 @@ class Kernel:
     async def add_taps(self, names: Sequence[str], mtu: int) -> None:
         """Make persistent taps that are up, with their link-local address alone. Raises CommandFailed."""
         self._record.add(f"link delete {name}" for name in names)
+        mode = "eui64" if self._link_local is None else "none"
         await self._batch(
             line
             for name in names
             for line in (
                 f"tuntap add dev {name} mode tap",
-                f"link set dev {name} mtu {mtu} multicast on addrgenmode eui64",
+                f"link set dev {name} mtu {mtu} multicast on addrgenmode {mode}",
             )
         )
         for name in names:
             for key, value in TAP_SYSCTLS.items():
                 _write(_SYSCTL / name / key, value)
         await self._batch(f"link set dev {name} up" for name in names)
+        if self._link_local is not None:
+            await self._batch(f"address add {self._link_local}/64 dev {name} nodad" for name in names)
+
+    async def set_mtu(self, names: Sequence[str], mtu: int) -> None:
+        """Give taps that are there another MTU. Raises CommandFailed."""
+        await self._batch(f"link set dev {name} mtu {mtu}" for name in names)
 
     async def add_subnet(
         self, interface: str, address: IPv6Address, subnet: IPv6Network, network: IPv6Network
@@ -90,7 +114,7 @@ class Kernel:
 
         Turns forwarding on. Makes the interface (a dummy) when there is none. Raises CommandFailed.
         """
-        self._record.network = str(network)
+        self._record.network, self._address = str(network), address
         if interface not in (name for _, name in socket.if_nameindex()):
             self._record.add([f"link delete {interface}"])
             await self._add_dummy(interface)
@@ -101,27 +125,70 @@ class Kernel:
         if str(address) not in (known["local"] for known in link["addr_info"] if "local" in known):
             self._record.add([f"address delete {address}/128 dev {interface}"])
         reject = f"route {{}} unreachable {network} dev lo proto static metric {LAST_RESORT}"
-        reject_own = f"route {{}} unreachable {subnet} dev lo proto static"
+        reject_own = f"route {{}} unreachable {subnet} dev lo"
         self._record.add([reject.format("delete"), reject_own.format("delete")])
+        self._subnet = subnet
         await self._batch(
             [
                 f"link set {interface} up",
                 f"address replace {address}/128 dev {interface} nodad",
                 reject.format("replace"),
-                reject_own.format("replace"),
+                f"{reject_own.format('replace')} proto {ANNOUNCED[0]}",
             ]
         )
         self._forward()
 
+    async def addresses(self) -> list[list[IPv4Address | IPv6Address]]:
+        """The addresses of each interface that are valid beyond its link, but those of our taps'."""
+        links = json.loads(await self._ip("-json", "address", "show", "scope", "global"))
+        return [
+            [ip_address(known["local"]) for known in link.get("addr_info", ()) if "local" in known]
+            for link in links
+            if not is_ours(link.get("ifname", ""))
+        ]
+
     async def flush_routes(self) -> None:
-        """Remove the routes that a killed babeld left behind in our network; before every babeld."""
-        if self._record.network:
-            await self._ip("-6", "route", "flush", "root", self._record.network, "proto", BABEL)
+        """Remove the routes that a killed babeld left behind in our network; before every babeld.
+
+        What was kept beside them carries the packets until that one knows better. (babeld takes a route that
+        is there for its own, whatever way that goes: leaving them would leave wrong ones.)
+        """
+        await self._flush(BABEL)
+
+    async def announce(self) -> None:
+        """Have babeld send our subnet to all neighbours now, not with its next full update.
+
+        It does so when the protocol number of the route changes, and nothing else comes of that (babeld 1.12,
+        check_xroutes). Raises CommandFailed.
+        """
+        if self._subnet is not None:
+            self._announced += 1
+            proto = ANNOUNCED[self._announced % 2]
+            await self._batch([f"route replace unreachable {self._subnet} dev lo proto {proto}"])
+
+    async def keep(self, put: Mapping[Place, Way], drop: Sequence[Place]) -> None:
+        """Have these ways in our network beside babeld's, for when it has none, and those no more.
+
+        Raises CommandFailed; what can be done is done nevertheless.
+        """
+        lines = [
+            f"route replace {place.prefix} via {way.via} dev {way.interface} proto {KEPT} "
+            f"metric {KEPT_METRICS[place.rank]} src {self._address}"
+            for place, way in put.items()
+        ]
+        lines += [
+            f"route delete {place.prefix} proto {KEPT} metric {KEPT_METRICS[place.rank]}" for place in drop
+        ]
+        await self._batch(lines, "-force", "-6")
 
     async def restore(self) -> None:
         """Take back everything that add_taps and add_subnet did. What cannot be taken back is logged."""
         # The administrator may have removed some of it meanwhile: the rest goes nevertheless.
-        for step in (self.flush_routes(), self._batch(reversed(self._record.undo), "-force")):
+        for step in (
+            self._flush(BABEL),
+            self._flush(KEPT),
+            self._batch(reversed(self._record.undo), "-force"),
+        ):
             try:
                 await step
             except CommandFailed as error:
@@ -131,6 +198,12 @@ class Kernel:
             with suppress(CommandFailed):
                 _write(Path(path), value)
         self._record.clear()
+        self._subnet = None
+
+    async def _flush(self, protocol: str) -> None:
+        """Remove all routes of a protocol in our network."""
+        if self._record.network:
+            await self._ip("-6", "route", "flush", "root", self._record.network, "proto", protocol)
 
     async def _add_dummy(self, name: str) -> None:
         """Make an interface that leads nowhere. Raises CommandFailed."""

@@ -12,6 +12,9 @@ from vifibnet.errors import BadInput
 SOCKET_PATH_MAX = 107
 """How long a unix socket's path may be, in bytes (unix(7))."""
 
+NAME = "\0vifibnet-node"
+"""The abstract socket that one node of a network namespace has."""
+
 _LONGEST_NAME = "vifc9999.sock"
 
 
@@ -56,7 +59,7 @@ class Lock:
                 "stop it, or give this one a directory of its own",
             ) from None
         try:
-            self._socket.bind("\0vifibnet-node")
+            self._socket.bind(NAME)
         except OSError:
             raise BadInput(
                 "vifibnet-node",

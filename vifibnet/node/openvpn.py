@@ -6,18 +6,14 @@ closes: so none outlives us.
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
@@ -26,12 +22,13 @@ from twisted.logger import Logger
 from vifibnet.errors import BadAddress
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.node.drain import Emptying, Leaving
 from vifibnet.node.management import ManagementPort
-from vifibnet.node.supervisor import ENVIRONMENT, Child, Exit, Supervisor
+from vifibnet.node.supervisor import Child, Exit, Supervisor
 from vifibnet.wire import openvpn as wire
 from vifibnet.wire.openvpn import OpenVPNSettings
 
-__all__ = ["OpenVPNClient", "OpenVPNServer", "OpenVPNSettings", "Served", "refusal"]
+__all__ = ["OpenVPNClient", "OpenVPNServer", "OpenVPNSettings", "Served"]
 
 LONGEST_POLL = 5.0
 """Seconds between two questions to a server who is connected, at most."""
@@ -49,9 +46,10 @@ TRAFFIC_INTERVAL = 5
 class OpenVPNClient:
     """One try to reach one peer: one process, which ends when the tunnel does.
 
-    ``up`` says whether the tunnel stands, ``since`` when (the reactor's seconds) it came up, or else was
-    started; ``bytes`` both ways so far; ``remote`` the endpoint that answered. ``ended`` fires once, with
-    the reason in words, when the process has ended for whatever reason; it never fails.
+    ``up`` says whether the tunnel stands, ``full`` that the server had no place for us; ``since`` when (the
+    reactor's seconds) it came up, or else was started; ``bytes`` both ways so far; ``remote`` the endpoint
+    that answered. ``ended`` fires once, with the reason in words, when the process has ended for whatever
+    reason; it never fails.
     ``on_change`` is called when ``up`` has changed.
     """
 
@@ -69,6 +67,7 @@ class OpenVPNClient:
         self.tap = tap
         self.peer = peer
         self.up = False
+        self.full = False
         self.since = 0.0
         self.bytes = 0
         self.remote: Endpoint | None = None
@@ -99,14 +98,14 @@ class OpenVPNClient:
         patience = len(self._endpoints) * (wire.CONNECT_TIMEOUT + wire.RESOLVE_TIMEOUT) + 3
         self._deadline = self._reactor.callLater(patience, self._end, f"no tunnel after {patience} s")
 
-    async def stop(self) -> None:
-        """End the tunnel, telling the other side; returns when the process is gone."""
+    async def stop(self, *, farewell: bool = True) -> None:
+        """End the tunnel, telling the other side unless there is none; returns when the process is gone."""
         self._reason = self._reason or "stopped"
         if self.ended.called or not self._started:
             return
         over: Deferred[None] = Deferred()
         self._waiting.append(over)
-        await self._child.stop(insist=FAREWELL)
+        await self._child.stop(insist=FAREWELL if farewell else 0)
         await over
 
     def _event(self, event: wire.Event) -> None:
@@ -116,13 +115,16 @@ class OpenVPNClient:
             case wire.State(name="CONNECTED"):
                 self._cancel_deadline()
                 self.up, self.since = True, self._reactor.seconds()
-                self.remote = _endpoint(event, self._endpoints)
+                self.remote = event.endpoint(self._endpoints)
                 self._on_change()
             case wire.State(name="RECONNECTING" | "EXITING") if self.up and not self._reason:
                 # The next try is not openvpn's to decide, nor how long it takes its leave.
                 self._end(f"lost ({event.detail})")
             case wire.State(name="RECONNECTING" | "EXITING") if event.detail:
                 self._detail = event.detail
+            case wire.Notice(why=wire.FULL):
+                self.full = True
+                self._end("the server is full")
             case wire.Notice() if self.up:
                 self._end(f"lost ({event.what})")
             case wire.Fatal():
@@ -153,21 +155,6 @@ class OpenVPNClient:
     def _cancel_deadline(self) -> None:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-
-
-def _endpoint(state: wire.State, endpoints: Sequence[Endpoint]) -> Endpoint:
-    """Which of the endpoints a client is connected to; one with a name may have any address."""
-
-    def fits(endpoint: Endpoint) -> int:
-        if endpoint.port != state.port:
-            return 0
-        try:
-            return 2 if ip_address(endpoint.address) == ip_address(state.address) else 0
-        except ValueError:
-            return 1
-
-    best = max(endpoints, key=fits)
-    return replace(best, address=state.address or best.address, port=state.port or best.port)
 
 
 @dataclass(frozen=True)
@@ -201,9 +188,14 @@ class OpenVPNServer(Service):
         proto: str,
         on_change: Callable[[], None],
         welcome: Callable[[Prefix, int | None], bool] = lambda *_: True,
+        before: Callable[[], Awaitable[None]] | None = None,
+        on_socket: Callable[[int], None] = lambda _: None,
+        several: Callable[[], bool] = lambda: True,
     ) -> None:
         """``welcome`` says whether a peer may be connected, by its prefix and its certificate's serial
-        number; openvpn itself asks only when a client comes."""
+        number; openvpn itself asks only when a client comes. ``before`` is awaited before every start;
+        ``on_socket`` is called with the process's number when it has its socket, and may raise OSError.
+        ``several``: whether we can be asked at more than one address of a family."""
         self.tap = tap
         self.port = port
         self.proto = proto
@@ -211,19 +203,24 @@ class OpenVPNServer(Service):
         self._reactor = reactor
         self._on_change = on_change
         self._welcome = welcome
+        self._on_socket = on_socket
+        self._several = several
+        self._multihome = True
+        self._emptying: Emptying | None = None
         self._asked: list[Deferred[None]] = []
         # At that level the log says when a client leaves; at every level the table does.
-        greeting = ("log on",) if settings.verbose >= 3 else ()
+        greeting = ("state on", *(("log on",) if settings.verbose >= 3 else ()))
         self._management = ManagementPort(reactor, settings.socket(tap), greeting, self._event)
         self._poll = LoopingCall(self.poll)
         self._poll.clock = reactor
-        self._poll_interval = min(settings.hello, LONGEST_POLL)
+        self._settings = settings
         self.supervisor = Supervisor(
             reactor,
             rng,
             f"openvpn server {tap} ({port} {proto})",
-            lambda: wire.server_command(settings, tap=tap, port=port, proto=proto),
+            self._command,
             log=settings.log_file(tap),
+            before=before,
             on_end=self._ended,
             explain=wire.complaint,
             insist=FAREWELL,
@@ -236,28 +233,64 @@ class OpenVPNServer(Service):
         self.supervisor.startService()
         self._poll.start(self._poll_interval, now=False)
 
+    def change(self, settings: OpenVPNSettings) -> None:
+        """Obey these settings: the process does so from its next start on; places count at once."""
+        self._settings = settings
+        self._poll.interval = self._poll_interval
+
+    @property
+    def _poll_interval(self) -> float:
+        return min(self._settings.hello, LONGEST_POLL)
+
     def stopService(self) -> Deferred[None]:
         """Stop the server, telling its clients; fires when the process is gone."""
         super().stopService()
         if self._poll.running:
             self._poll.stop()
+        self._end_emptying()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         await self.supervisor.stopService()
         await self._management.close()
 
-    def holder(self) -> Callable[[], None]:
-        """A call that starts the process anew, telling its clients, if it is still the one of now."""
+    def holder(self, taps: Leaving) -> Callable[[], Deferred[None]]:
+        """A call that starts the process anew, telling its clients, if it is still the one of now; what it
+        returns fires when the old one is gone.
+
+        Before, routes are moved off its tap.
+        """
         child = self.supervisor.child
 
-        def restart() -> None:
-            if self.running and self.supervisor.child is child:
-                self.log.info("the openvpn server on {tap} is started anew", tap=self.tap)
-                self.supervisor.stopService()
-                self.supervisor.startService()
+        def restart() -> Deferred[None]:
+            if not self.running or self.supervisor.child is not child or self._emptying is not None:
+                return succeed(None)
+            self._emptying = Emptying(self._reactor, taps, self.tap)
+            return Deferred.fromCoroutine(self._restart(self._emptying))
 
         return restart
+
+    def rehome(self, taps: Leaving) -> Deferred[None]:
+        """We can be asked at several addresses now: start anew as ``holder`` does, unless that is nothing new
+        to the process."""
+        return succeed(None) if self._multihome else self.holder(taps)()
+
+    def _command(self) -> list[str]:
+        """Of the process that is about to start."""
+        # Over TCP an answer cannot come from elsewhere.
+        self._multihome = not self.proto.startswith("udp") or self._several()
+        return wire.server_command(
+            self._settings, tap=self.tap, port=self.port, proto=self.proto, multihome=self._multihome
+        )
+
+    async def _restart(self, emptying: Emptying) -> None:
+        if await emptying.empty():
+            self.log.info("the openvpn server on {tap} is started anew", tap=self.tap)
+            stopped = self.supervisor.stopService()
+            self.supervisor.startService()
+            await stopped
+        emptying.release()
+        self._emptying = None
 
     def poll(self) -> None:
         """Ask openvpn now who is connected (it is asked every few seconds anyway)."""
@@ -292,8 +325,21 @@ class OpenVPNServer(Service):
                 self._established(event)
             case wire.Status():
                 self._status(event)
+            case wire.State(name="CONNECTED"):
+                self._opened()
             case wire.Log() if "client-instance exiting" in event.text:
                 self.poll()
+
+    def _opened(self) -> None:
+        """The process has its socket."""
+        pid = None if self.supervisor.child is None else self.supervisor.child.pid
+        if pid is None or not self.proto.startswith("udp"):
+            return
+        try:
+            self._on_socket(pid)
+        except OSError as error:
+            said = "{tap} sends packets that no router may fragment: small paths may lose them ({error})"
+            self.log.warn(said, tap=self.tap, error=str(error))
 
     def _established(self, event: wire.Established) -> None:
         try:
@@ -305,6 +351,10 @@ class OpenVPNServer(Service):
         if not self._welcome(prefix, event.serial):
             self.log.info("{peer} was revoked: disconnected from {tap}", peer=str(prefix), tap=self.tap)
             self._management.send(f"client-kill {event.cid} HALT")
+            return
+        if prefix not in self.served and len(self.served) >= self._settings.max_clients:
+            self.log.debug("{tap} is full: {peer} is sent away", tap=self.tap, peer=str(prefix))
+            self._management.send(f"client-kill {event.cid} HALT,{wire.FULL}")
             return
         self.served[prefix] = Served(
             event.cid, event.address, event.port, self._reactor.seconds(), serial=event.serial
@@ -329,41 +379,11 @@ class OpenVPNServer(Service):
 
     def _ended(self, end: Exit) -> None:
         """The process has ended, and with it every tunnel it had."""
+        self._end_emptying()
         if self.served:
             self.served = {}
             self._on_change()
 
-
-def refusal(settings: OpenVPNSettings) -> str | None:
-    """What speaks against the operator's extra arguments: openvpn's own words, or None.
-
-    Blocks some 20 ms: for checks before the reactor runs.
-    """
-    for argument in settings.extra:
-        if argument in wire.OURS:
-            return f"{argument} is set by vifibnet itself"
-    nowhere = Endpoint("127.0.0.1", 9, "udp")
-    # Nobody listens on the management socket, so that a command line that is right ends there.
-    elsewhere = replace(settings, state=Path(os.devnull), verbose=0, revoked=None)
-    for command in (
-        wire.server_command(elsewhere, tap="vifs0", port=9, proto="udp"),
-        wire.client_command(elsewhere, tap="vifc0", peer=Prefix(0, 1), endpoints=[nowhere]),
-    ):
-        try:
-            answer = subprocess.run(
-                command,
-                env=ENVIRONMENT,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=5,
-                check=False,
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired:
-            return "it does not come to an end with them"
-        if "Options error:" in answer.stdout:
-            return wire.complaint(answer.stdout.splitlines())
-    return None
+    def _end_emptying(self) -> None:
+        if self._emptying is not None:
+            self._emptying.cancel()

@@ -29,12 +29,18 @@ class OwnLog:
         """Write from now on."""
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
         # What the libraries tell of their sockets and factories is worth nothing to an operator.
-        predicate = LogLevelFilterPredicate(LogLevel.info if self._verbose else LogLevel.warn)
-        predicate.setLogLevelForNamespace("vifibnet", LogLevel.debug if self._verbose else LogLevel.info)
+        self._predicate = LogLevelFilterPredicate()
+        self.change(DEBUG_FROM if self._verbose else 0)
         self._observer = FilteringLogObserver(
-            textFileLogObserver(self._file, timeFormat="%Y-%m-%dT%H:%M:%S.%f%z"), [predicate]
+            textFileLogObserver(self._file, timeFormat="%Y-%m-%dT%H:%M:%S.%f%z"), [self._predicate]
         )
         globalLogPublisher.addObserver(self._observer)
+
+    def change(self, verbose: int) -> None:
+        """Write so much from now on."""
+        debug = verbose >= DEBUG_FROM
+        self._predicate.setLogLevelForNamespace("", LogLevel.info if debug else LogLevel.warn)
+        self._predicate.setLogLevelForNamespace("vifibnet", LogLevel.debug if debug else LogLevel.info)
 
     def close(self) -> None:
         """Write no more."""

@@ -55,6 +55,18 @@ class Persistent(Service):
         super().startService()
         self._loop.start(self._interval)
 
+    @property
+    def interval(self) -> float:
+        """Seconds between two attempts; another one holds from now on."""
+        return self._interval
+
+    @interval.setter
+    def interval(self, seconds: float) -> None:
+        changed, self._interval = seconds != self._interval, seconds
+        if changed and self._loop.running:
+            self._loop.stop()
+            self._loop.start(seconds, now=False)
+
     def stopService(self) -> None:
         """No attempt any more; one that is under way is given up."""
         super().stopService()
@@ -142,14 +154,14 @@ class PeerRefresh(MultiService):
         endpoints: Callable[[], tuple[Endpoint, ...] | None],
         on_peers: Callable[[], None],
     ) -> None:
-        """``wanted`` peers are enough not to ask again soon; ``endpoints`` says where we can be reached, or
-        None while that is not known; ``on_peers`` is called after every answer."""
+        """``wanted`` peers (it may change) are enough not to ask again soon; ``endpoints`` says where we can
+        be reached, or None while that is not known; ``on_peers`` is called after every answer."""
         super().__init__()
         self._reactor = reactor
         self._registry = registry
         self._store = store
         self._own = own
-        self._wanted = wanted
+        self.wanted = wanted
         self._endpoints = endpoints
         self._on_peers = on_peers
         self._declared: tuple[Endpoint, ...] | None = None
@@ -158,6 +170,16 @@ class PeerRefresh(MultiService):
         self._declaring = Persistent(reactor, rng, min(interval, REDECLARE), self._declare)
         self._fetching.setServiceParent(self)
         self._declaring.setServiceParent(self)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two questions to the registry; it may change."""
+        return self._fetching.interval
+
+    @interval.setter
+    def interval(self, seconds: float) -> None:
+        self._fetching.interval = seconds
+        self._declaring.interval = min(seconds, REDECLARE)
 
     def connected(self) -> None:
         """The registry answers again: what had to wait for that need not wait any longer."""
@@ -177,11 +199,11 @@ class PeerRefresh(MultiService):
     async def _fetch(self) -> bool:
         """Ask for peers; satisfied when we know as many as we want."""
         self._asked = self._reactor.seconds()
-        answer = await self._registry.peers(min(999, max(50, 3 * self._wanted)))
+        answer = await self._registry.peers(min(999, max(50, 3 * self.wanted)))
         self._store.update([peer for peer in answer if peer[0] != self._own], self._reactor.seconds())
         self.log.debug("the registry named {count} peers", count=len(answer))
         self._on_peers()
-        return bool(answer) and len(self._store) >= self._wanted
+        return bool(answer) and len(self._store) >= self.wanted
 
     async def _declare(self) -> bool:
         """Say where we are, as far as that is known."""

@@ -1,4 +1,5 @@
-"""What can be seen to be wrong before anything is started. Nothing is written but the lock's file."""
+"""What can be seen to be wrong before anything is started. Nothing is written but the lock's
+file, and a key whose replacement a crash has interrupted."""
 
 from __future__ import annotations
 
@@ -7,19 +8,29 @@ import errno
 import os
 import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from vifibnet.errors import BadInput
+from vifibnet.model.addresses import Prefix
+from vifibnet.model.endpoints import Endpoint
+from vifibnet.node.authorities import ca_directory_of, vouched_for
 from vifibnet.node.config import NodeConfig
 from vifibnet.node.lock import Lock, check_state_path
-from vifibnet.node.openvpn import OpenVPNSettings, refusal
+from vifibnet.node.openvpn import OpenVPNSettings
+from vifibnet.node.orphans import hurry
 from vifibnet.node.revocations import directory_of
+from vifibnet.node.supervisor import ENVIRONMENT
 from vifibnet.pki.certificates import Identity
+from vifibnet.pki.freshkey import settle
 from vifibnet.store.peers import PeerStore
-from vifibnet.wire.babel import PORT
+from vifibnet.wire import openvpn as wire
+from vifibnet.wire.babeld import PORT
 
 PROGRAMS = {"openvpn": "openvpn", "babeld": "babeld", "ip": "iproute2"}
 """What a node runs, and the Debian package that has it."""
@@ -40,10 +51,20 @@ def check(config: NodeConfig, now: datetime | None = None) -> Identity:
     check_directory("--state", config.state)
     check_directory("--log", config.log)
     check_state_path(config.state)
-    renewing = config.server is not None
-    identity = Identity.load(config.ca, config.cert, config.key, now or datetime.now(UTC), renewing=renewing)
-    # Before the ports: with a second node they are taken as well, and that would be the lesser answer.
+    # Before the files, which a node that runs may be replacing, and before the ports, which it has.
     Lock(config.state).release()
+    # There is no node: its children are orphans, and about to end. Here is who needs their ports.
+    hurry(config.state)
+    settle(config.cert, config.key)
+    renewing = config.server is not None
+    identity = Identity.load(
+        config.ca,
+        config.cert,
+        config.key,
+        now or datetime.now(UTC),
+        renewing=renewing,
+        vouched=partial(vouched_for, config.state),
+    )
     PeerStore.open(config.peers_db, identity.network).close()
     check_dh(config.dh)
     # Sockets of ours without a node: it was killed, and its openvpn servers are about to say goodbye and end.
@@ -52,14 +73,19 @@ def check(config: NodeConfig, now: datetime | None = None) -> Identity:
     if config.openvpn_args:
         problem = refusal(openvpn_settings(config))
         if problem is not None:
-            raise BadInput("-- openvpn_args", f"openvpn refuses them ({problem})", "see man openvpn")
+            raise refused(problem)
     return identity
+
+
+def refused(problem: str) -> BadInput:
+    """The error for a ``refusal``."""
+    return BadInput("-- openvpn_args", f"openvpn refuses them ({problem})", "see man openvpn")
 
 
 def openvpn_settings(config: NodeConfig) -> OpenVPNSettings:
     """What the openvpn processes of this node have in common."""
     return OpenVPNSettings(
-        ca=config.ca,
+        ca=ca_directory_of(config.state),
         cert=config.cert,
         key=config.key,
         state=config.state,
@@ -68,8 +94,45 @@ def openvpn_settings(config: NodeConfig) -> OpenVPNSettings:
         mtu=config.mtu,
         verbose=config.verbose,
         extra=config.openvpn_args,
+        max_clients=config.max_clients,
         revoked=directory_of(config.state),
     )
+
+
+def refusal(settings: OpenVPNSettings) -> str | None:
+    """What speaks against the operator's extra arguments: openvpn's own words, or None.
+
+    Blocks some 20 ms: for checks before the reactor runs.
+    """
+    for argument in settings.extra:
+        if argument in wire.OURS:
+            return f"{argument} is set by vifibnet itself"
+    nowhere = Endpoint("127.0.0.1", 9, "udp")
+    # Nobody listens on the management socket, so that a command line that is right ends there.
+    # What the node makes when it starts is not there yet; any directory will do.
+    elsewhere = replace(settings, state=Path(os.devnull), verbose=0, ca=settings.log, revoked=None)
+    for command in (
+        wire.server_command(elsewhere, tap="vifs0", port=9, proto="udp"),
+        wire.client_command(elsewhere, tap="vifc0", peer=Prefix(0, 1), endpoints=[nowhere]),
+    ):
+        try:
+            answer = subprocess.run(
+                command,
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=5,
+                check=False,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            return "it does not come to an end with them"
+        if "Options error:" in answer.stdout:
+            return wire.complaint(answer.stdout.splitlines())
+    return None
 
 
 def check_programs(programs: dict[str, str]) -> None:

@@ -29,9 +29,9 @@ from vifibnet.interfaces import IRegistry
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
 from vifibnet.pki.keepalive import keep_alive
-from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers, GetRevocations, Renew, RevocationsChanged
+from vifibnet.wire.amp import Declare, DocumentChanged, GetBootstrapPeer, GetDocument, GetPeers, Ping, Renew
+from vifibnet.wire.document import MAX_DOCUMENT, Kind
 from vifibnet.wire.endpoints import format_endpoints, parse_endpoints
-from vifibnet.wire.revocation import MAX_DOCUMENT
 
 CALL_TIMEOUT = 10.0
 """Seconds that one call may take, the waiting for a connection included."""
@@ -47,12 +47,13 @@ REVOKED_DELAY = 600.0
 class RegistryClient(Service):
     """Keeps one connection to the registry, and speaks for the node whose certificate it shows.
 
-    ``connected`` tells whether the registry has answered on the present connection: with TLS 1.3 a
-    connection stands before the other side has refused our certificate.
+    ``connected`` tells whether the registry has answered on the present connection, ``since`` when: with TLS
+    1.3 a connection stands before the other side has refused our certificate.
     """
 
     log = Logger()
     connected = False
+    since: float | None = None
     seen: str | None = None
 
     def __init__(
@@ -63,12 +64,12 @@ class RegistryClient(Service):
         where: str,
         on_connected: Callable[[], None] = lambda: None,
         on_seen: Callable[[], None] = lambda: None,
-        on_revocations: Callable[[], None] = lambda: None,
+        on_document: Callable[[], None] = lambda: None,
         on_revoked: Callable[[], None] = lambda: None,
     ) -> None:
         """``endpoint`` has TLS in it; ``where`` is what it is called in messages; ``on_connected`` is called
         when the registry answers again, if only to say that our certificate has expired, ``on_seen`` when it
-        sees us somewhere else, ``on_revocations`` when it has a new revocation list, ``on_revoked`` when it
+        sees us somewhere else, ``on_document`` when it has a new document, ``on_revoked`` when it
         says that our own certificate is on it."""
         self._reactor = reactor
         self._where = where
@@ -78,7 +79,7 @@ class RegistryClient(Service):
         self._revoked = False
         self._problem = "no connection yet"
         backoff = backoffPolicy(FIRST_DELAY, LONGEST_DELAY, 1.5, lambda: rng.random() * FIRST_DELAY)
-        factory = Factory.forProtocol(lambda: _Connection(self._made, self._lost, on_revocations))
+        factory = Factory.forProtocol(lambda: _Connection(self._made, self._lost, on_document))
         factory.noisy = False
         # For the ClientService every connection is a success, also one on which we are turned away.
         self._turned_away = 0
@@ -132,11 +133,11 @@ class RegistryClient(Service):
         if self._connection is not None:
             self._connection.abort()
 
-    async def revocations(self, known: int) -> bytes | None:
-        """The revocation list in all its pieces, or None when its number is not greater than ``known``."""
+    async def document(self, kind: Kind, known: int) -> bytes | None:
+        """The document in all its pieces, or None when its number is not greater than ``known``."""
         document, number = b"", None
         while True:
-            answer = await self._call(GetRevocations, number=known, offset=len(document))
+            answer = await self._call(GetDocument, kind=kind, number=known, offset=len(document))
             if number not in (None, answer["number"]):
                 # There is a newer one meanwhile.
                 document, number = b"", None
@@ -145,7 +146,7 @@ class RegistryClient(Service):
             if len(document) >= answer["length"]:
                 return document or None
             if not answer["piece"] or answer["length"] > MAX_DOCUMENT:
-                raise RegistryUnreachable(where=self._where, problem="its revocation list has no end")
+                raise RegistryUnreachable(where=self._where, problem=f"its document about {kind} has no end")
 
     async def _call(self, command: type[Command], **arguments: object) -> dict[str, Any]:
         """Call on the present connection, or on the one that is about to be made."""
@@ -213,7 +214,7 @@ class RegistryClient(Service):
         if changed:
             self._on_seen()
         if not self.connected and connection is self._connection:
-            self.connected = True
+            self.connected, self.since = True, self._reactor.seconds()
             self._problem = ""
             self.log.info(
                 "the registry at {where} answers; it sees us at {seen}", where=self._where, seen=seen
@@ -225,7 +226,7 @@ class RegistryClient(Service):
             return
         self._connection = None
         if self.connected:
-            self.connected = False
+            self.connected, self.since = False, None
             self.log.info("the connection to the registry at {where} is lost", where=self._where)
 
 
@@ -236,17 +237,22 @@ class _Connection(AMP):
         self,
         on_made: Callable[[_Connection], None],
         on_lost: Callable[[_Connection], None],
-        on_revocations: Callable[[], None],
+        on_document: Callable[[], None],
     ) -> None:
         super().__init__()
-        self._on_revocations = on_revocations
+        self._on_document = on_document
         self._on_made = on_made
         self._on_lost = on_lost
 
-    @RevocationsChanged.responder
-    def revocations_changed(self, number: int) -> dict[str, Any]:
-        """The registry has a new revocation list."""
-        self._on_revocations()
+    @DocumentChanged.responder
+    def document_changed(self, kind: str, number: int) -> dict[str, Any]:
+        """The registry has a new document."""
+        self._on_document()
+        return {}
+
+    @Ping.responder
+    def ping(self) -> dict[str, Any]:
+        """The registry wants to know whether we are there."""
         return {}
 
     def connectionMade(self) -> None:

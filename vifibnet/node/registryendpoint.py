@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from zope.interface import implementer
 
-from vifibnet.pki.certificates import Identity
+from vifibnet.pki.certificates import CA, Identity
 from vifibnet.pki.tls import client_options
 from vifibnet.wire.amp import ALPN
 
 
 @implementer(IStreamClientEndpoint)
 class RegistryEndpoint:
-    """Connects with the certificate that we have at the moment."""
+    """Connects with the certificate that we have at the moment, to who shows one that we trust."""
 
-    def __init__(self, address: IStreamClientEndpoint, identity: Callable[[], Identity]) -> None:
+    def __init__(
+        self,
+        address: IStreamClientEndpoint,
+        identity: Callable[[], Identity],
+        cas: Callable[[], Sequence[CA]],
+    ) -> None:
         self._address = address
         self._identity = identity
+        self._cas = cas
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect over TLS."""
-        identity = self._identity()
-        options = client_options(identity.ca, identity, [ALPN])
+        options = client_options(self._cas(), self._identity(), [ALPN])
         return wrapClientTLS(options, self._address).connect(protocolFactory)

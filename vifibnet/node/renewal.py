@@ -7,13 +7,16 @@ time that the old certificate has left. With certificates of a year that is some
 neither do all tunnels of a node go at once, nor the servers of all nodes in the same week, and most clients
 have been replaced by the tunnel refresh before.
 
+With ``--fresh-key`` each renewal makes a new private key (pki.freshkey), which those processes come to use in
+the same way.
+
 A node whose certificate has expired does nothing but ask the registry for a new one, which it gets as long as
 the registry's grace lasts; then it starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -23,16 +26,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from vifibnet.errors import BadAddress, BadInput, RegistryRefusal
+from vifibnet.files import write_atomically
 from vifibnet.interfaces import IRegistry
+from vifibnet.node.authorities import Authorities
 from vifibnet.node.config import NodeConfig
 from vifibnet.node.peers import Persistent
+from vifibnet.pki import freshkey
 from vifibnet.pki.authority import CLOCK_SKEW
-from vifibnet.pki.certificates import UNREADABLE, Identity, belongs, is_signed_by, prefix_of
-from vifibnet.pki.files import NewFile, write_together
+from vifibnet.pki.certificates import CA, UNREADABLE, Identity, PrivateKey, belongs, prefix_of, signer
 from vifibnet.pki.requests import signature_hash
 
 LOOK_EVERY = 3600.0
@@ -45,7 +50,7 @@ REPLACE_FROM, REPLACE_TO = 0.2, 0.8
 def due(certificate: x509.Certificate, ca: x509.Certificate) -> datetime | None:
     """When to renew: as soon as a third of the life is left.
 
-    Never (None) when it lasts as long as the authority, which makes no certificate that lasts longer.
+    Never (None) when it lasts as long as the authority that signs now, which makes none that lasts longer.
     """
     if certificate.not_valid_after_utc >= ca.not_valid_after_utc:
         return None
@@ -61,8 +66,8 @@ def life(certificate: x509.Certificate) -> timedelta:
 class Renewal(Service):
     """Keeps the node's certificate valid.
 
-    ``identity`` is who we are now. ``on_renewed`` is called when that has changed; ``running`` gives for each
-    process that holds a certificate a call that replaces it.
+    ``identity`` is who we are now. ``on_renewed`` is called when that has changed; ``replace(first, last)``
+    replaces every process that holds the old certificate, so many seconds later.
     """
 
     log = Logger()
@@ -73,21 +78,28 @@ class Renewal(Service):
         rng: Random,
         config: NodeConfig,
         identity: Identity,
+        authorities: Authorities,
         on_renewed: Callable[[], None],
-        holders: Callable[[], Iterable[Callable[[], None]]],
+        replace: Callable[[float, float], None],
+        in_thread: Callable[..., Any] = deferToThread,
     ) -> None:
         self.identity = identity
         self.registry: IRegistry | None = None
         self._reactor = reactor
         self._rng = rng
         self._config = config
+        self._authorities = authorities
         self._on_renewed = on_renewed
-        self._holders = holders
+        self._replace = replace
+        self._in_thread = in_thread
         self._waiting: list[Deferred[None]] = []
-        self._replacing: set[IDelayedCall] = set()
         every = max(0.5, min(LOOK_EVERY, life(identity.certificate).total_seconds() / 20))
         self._looking = Persistent(reactor, rng, every, self._look)
         self._said = ""
+
+    def change(self, config: NodeConfig) -> None:
+        """Obey another config."""
+        self._config = config
 
     def startService(self) -> None:
         """Look now, and then again and again."""
@@ -105,10 +117,6 @@ class Renewal(Service):
         super().stopService()
         if self._looking.running:
             self._looking.stopService()
-        for call in self._replacing:
-            if call.active():
-                call.cancel()
-        self._replacing.clear()
         self._tell_waiting()
 
     @property
@@ -131,35 +139,40 @@ class Renewal(Service):
     # -- renewing -----------------------------------------------------------------------------------------
 
     async def _look(self) -> bool:
-        when = due(self.identity.certificate, self.identity.ca.certificate)
+        when = due(self.identity.certificate, self._authorities.signing().certificate)
         if when is None or self._now() < when or self.registry is None:
             return True
         try:
-            pem = await self.registry.renew(self._request())
-        except RegistryRefusal as refusal:
-            self._complain(str(refusal))
-            return False
-        try:
-            self._take(pem)
-        except BadInput as error:
+            # An authority that we have not heard of may sign it: who has expired may ask for these two alone.
+            await self._authorities.ask(self.registry)
+            key = await self._key()
+            self._take(await self.registry.renew(self._request(key)), key)
+        except (RegistryRefusal, BadInput) as error:
             self._complain(str(error))
             return False
         return True
 
-    def _request(self) -> str:
-        """A request with the key and the subject that we have; the registry sees to the name in it."""
-        identity = self.identity
-        builder = x509.CertificateSigningRequestBuilder().subject_name(identity.certificate.subject)
-        request = builder.sign(identity.key, signature_hash(identity.key))
-        return request.public_bytes(Encoding.PEM).decode("ascii")
+    async def _key(self) -> PrivateKey:
+        """The key for the next certificate: what we have, or a fresh one. Raises BadInput."""
+        key = self.identity.key
+        if self._config.fresh_key:
+            # An RSA key takes a second.
+            key = await self._in_thread(freshkey.prepare, self._config.key, key)
+        return key
 
-    def _take(self, pem: str) -> None:
+    def _request(self, key: PrivateKey) -> str:
+        """A request with the subject that we have; the registry sees to the name in it."""
+        builder = x509.CertificateSigningRequestBuilder().subject_name(self.identity.certificate.subject)
+        return builder.sign(key, signature_hash(key)).public_bytes(Encoding.PEM).decode("ascii")
+
+    def _take(self, pem: str, key: PrivateKey) -> None:
         """Use the new certificate from now on. Raises BadInput where it is not what we need."""
         old = self.identity
-        certificate = self._checked(pem)
-        data = certificate.public_bytes(Encoding.PEM)
-        write_together([NewFile(self._config.cert, data)], overwrite=True)
-        self.identity = replace(old, certificate=certificate)
+        certificate, ca = self._checked(pem, key)
+        write_atomically(self._config.cert, certificate.public_bytes(Encoding.PEM), overwrite=True)
+        if key is not old.key:
+            freshkey.take(self._config.key)
+        self.identity = replace(old, certificate=certificate, key=key, ca=ca)
         self._said = ""
         self.log.info(
             "the certificate is renewed until {when:%Y-%m-%d %H:%M} UTC",
@@ -169,32 +182,25 @@ class Renewal(Service):
         self._on_renewed()
         self._tell_waiting()
 
-    def _checked(self, pem: str) -> x509.Certificate:
+    def _checked(self, pem: str, key: PrivateKey) -> tuple[x509.Certificate, CA]:
+        """The certificate in an answer, and who signed it. Raises BadInput."""
         old, what = self.identity, "the registry's answer"
         try:
             certificate = x509.load_pem_x509_certificate(pem.encode("ascii"))
-            fits = (
-                is_signed_by(certificate, old.ca.certificate)
-                and belongs(old.key, certificate)
-                and prefix_of(certificate) == old.prefix
-            )
+            ca = signer(certificate, self._authorities.cas())
+            fits = belongs(key, certificate) and prefix_of(certificate) == old.prefix
         except (*UNREADABLE, BadAddress):
-            fits = False
-        if not fits:
+            fits, ca = False, None
+        if not fits or ca is None:
             raise BadInput(what, "is no certificate for this node", "see the registry's log")
         if certificate.not_valid_after_utc <= old.certificate.not_valid_after_utc:
             raise BadInput(what, "is a certificate that lasts no longer", "see the registry's log")
-        return certificate
+        return certificate, ca
 
     def _replace_holders(self, old: x509.Certificate) -> None:
         """Plan the end of every process that goes on with the old certificate."""
         left = max(0.0, (old.not_valid_after_utc - self._now()).total_seconds())
-        for call in list(self._replacing):
-            if not call.active():
-                self._replacing.discard(call)
-        for holder in self._holders():
-            part = REPLACE_FROM + (REPLACE_TO - REPLACE_FROM) * self._rng.random()
-            self._replacing.add(self._reactor.callLater(left * part, holder))
+        self._replace(left * REPLACE_FROM, left * REPLACE_TO)
 
     def _complain(self, problem: str) -> None:
         """Say it once."""

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from twisted.logger import Logger
 
-from vifibnet.errors import BadInput, BadRevocations
+from vifibnet.errors import BadInput
 from vifibnet.model.addresses import Prefix
+from vifibnet.node.documents import KeptDocument
 from vifibnet.pki.certificates import CA
-from vifibnet.pki.files import write_atomically
-from vifibnet.pki.revocation import read_revocations
-from vifibnet.wire.revocation import MAX_DOCUMENT, RevocationList
+from vifibnet.wire.document import Kind
+from vifibnet.wire.revocation import RevocationList, parse_revocations
 
 log = Logger()
-
-FILE = "revocations"
-"""The document in the state directory."""
 
 RUN = Path("/run/vifibnet")
 """Where openvpn finds the serial numbers, each as an empty file, whatever the state directory's mode is: it
@@ -30,76 +28,85 @@ def directory_of(state: Path, run: Path = RUN) -> Path:
     return run / hashlib.sha256(bytes(state.absolute())).hexdigest()[:16]
 
 
+def make_directories(*directories: Path) -> None:
+    """Make directories, the outermost first, that openvpn may enter as nobody. Raises BadInput."""
+    try:
+        try:
+            _make(directories)
+        except FileNotFoundError:
+            # Another node, which stops at this moment, has taken the outermost away.
+            _make(directories)
+    except OSError as error:
+        problem = f"cannot be made ({error.strerror})"
+        raise BadInput(directories[-1], problem, "let root write to /run") from None
+
+
+def _make(directories: Sequence[Path]) -> None:
+    for directory in directories:
+        directory.mkdir(exist_ok=True)
+        # Whatever the umask is.
+        directory.chmod(0o755)
+
+
 class RevocationFiles:
-    """Keeps the list with the greatest number that the network's CA signed.
+    """Keeps the list with the greatest number that the network's CA signed."""
 
-    ``listed`` is that list, None as long as there is none.
-    """
-
-    def __init__(self, state: Path, ca: CA, run: Path = RUN) -> None:
-        self._path = state / FILE
+    def __init__(
+        self,
+        state: Path,
+        cas: Callable[[], Sequence[CA]],
+        kept_cas: Callable[[], Sequence[CA]] | None = None,
+        run: Path = RUN,
+    ) -> None:
+        """``cas()`` are the authorities that may sign the list, ``kept_cas()`` those that may have signed
+        what an earlier run kept."""
+        self._document = KeptDocument(Kind.REVOCATIONS, parse_revocations, state, cas, kept_cas)
         self._directory = directory_of(state, run)
-        self._ca = ca
-        self.listed: RevocationList | None = None
 
     def open(self) -> None:
         """Take up what an earlier run kept. Raises BadInput where openvpn's directory cannot be made."""
-        try:
-            for directory in (self._directory.parent, self._directory):
-                directory.mkdir(exist_ok=True)
-                # Whatever the umask is.
-                directory.chmod(0o755)
-        except OSError as error:
-            raise BadInput(
-                self._directory, f"cannot be made ({error.strerror})", "let root write to /run"
-            ) from None
-        self.listed = self._read()
+        make_directories(self._directory.parent, self._directory)
+        self._document.load()
         self._write_serials()
 
     def close(self) -> None:
-        """Remove what only openvpn needs."""
+        """Remove what only openvpn needs; the last node of this machine leaves nothing."""
         with suppress(OSError):
-            for path in self._directory.iterdir():
+            for path in self._serials():
                 path.unlink()
             self._directory.rmdir()
+            self._directory.parent.rmdir()
+
+    def _serials(self) -> list[Path]:
+        """What is in the directory, without the one of the authorities."""
+        return [path for path in self._directory.iterdir() if path.name.isdecimal()]
+
+    @property
+    def listed(self) -> RevocationList:
+        """The list; an empty one as long as there is none."""
+        return self._document.value or RevocationList()
 
     @property
     def number(self) -> int:
         """The list's number; 0 without one."""
-        return 0 if self.listed is None else self.listed.number
+        return self._document.number
 
-    def take(self, document: bytes) -> bool:
-        """Keep this list if it is newer than ours; False if it is not.
+    @property
+    def data(self) -> bytes:
+        """The signed document; empty without one."""
+        return self._document.data
 
-        It holds from now on, also where the disk is full. Raises BadRevocations where it is none of the
-        network's.
-        """
-        listed = read_revocations(document, self._ca)
-        if listed.number <= self.number:
+    def take(self, data: bytes) -> bool:
+        """Keep this list if it is newer than ours; False if it is not. Raises BadDocument."""
+        if not self._document.take(data):
             return False
-        self.listed = listed
         self._write_serials()
-        try:
-            write_atomically(self._path, document, overwrite=True)
-        except BadInput as error:
-            log.error("{error}", error=str(error))
         return True
-
-    def _read(self) -> RevocationList | None:
-        """What the state directory holds; a damaged file is as good as none: a list can be fetched."""
-        try:
-            with self._path.open("rb") as stream:
-                return read_revocations(stream.read(MAX_DOCUMENT + 1), self._ca)
-        except FileNotFoundError:
-            return None
-        except (OSError, BadRevocations) as error:
-            log.warn("{path} is of no use: {error}", path=str(self._path), error=str(error))
-            return None
 
     def _write_serials(self) -> None:
         """Make openvpn's directory hold exactly the listed serial numbers, new ones first."""
-        wanted = {str(serial) for serial in self.listed.serials} if self.listed else set()
-        there = {path.name for path in self._directory.iterdir()}
+        wanted = set(map(str, self.listed.serials))
+        there = {path.name for path in self._serials()}
         try:
             for name in wanted - there:
                 path = self._directory / name
@@ -114,8 +121,8 @@ class RevocationFiles:
 
     def nodes(self) -> frozenset[Prefix]:
         """The nodes that nobody is to have a tunnel with."""
-        return self.listed.nodes if self.listed else frozenset()
+        return self.listed.nodes
 
     def welcome(self, node: Prefix, serial: int | None) -> bool:
         """Whether a node that shows a certificate with this serial number (None: not known) may connect."""
-        return self.listed is None or (node not in self.listed.nodes and serial not in self.listed.serials)
+        return node not in self.listed.nodes and serial not in self.listed.serials

@@ -2,53 +2,43 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections import Counter
-from collections.abc import Callable
-from ipaddress import IPv6Network
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import (
-    CancelledError,
-    Deferred,
-    DeferredList,
-    TimeoutError,
-    gatherResults,
-    maybeDeferred,
-    succeed,
-)
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 
-from vifibnet.errors import BadInput, CommandFailed
+from vifibnet.errors import BadInput
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.model.status import NeighbourStatus, NodeStatus, RegistryStatus, RouteStatus, ServedStatus
+from vifibnet.model.status import NodeStatus, RegistryStatus
+from vifibnet.model.ways import Health
+from vifibnet.node.changes import Changes
+from vifibnet.node.client import Client
 from vifibnet.node.config import NodeConfig
-from vifibnet.node.external import endpoints_to_declare
-from vifibnet.node.hearsay import Hearsay, Telling
-from vifibnet.node.nudge import Nudge
+from vifibnet.node.control import ControlServer
+from vifibnet.node.drain import Emptying
+from vifibnet.node.draining import Draining
+from vifibnet.node.ending import bounded
+from vifibnet.node.ground import Ground
+from vifibnet.node.hearsay import Hearsay
 from vifibnet.node.ownlog import OwnLog
 from vifibnet.node.parts import Parts
-from vifibnet.node.peers import PeerRefresh
-from vifibnet.node.status import StatusServer
-from vifibnet.node.taps import client_taps, server_taps
-from vifibnet.node.tunnels import Surroundings, Tunnels
+from vifibnet.node.peertalk import Sights
+from vifibnet.node.replacement import Holder, Replacement
+from vifibnet.node.status import FILE, StatusServer
+from vifibnet.node.taps import SPARE, Taps
+from vifibnet.node.tunnels import Tunnels
+from vifibnet.node.view import View
+from vifibnet.node.waking import Waking
+from vifibnet.node.whereabouts import Whereabouts
 from vifibnet.pki.certificates import Identity
-from vifibnet.wire.babel import MAX_REQUESTS
-from vifibnet.wire.babeld import INFINITY
 from vifibnet.wire.endpoints import format_endpoints
 
-if TYPE_CHECKING:
-    from vifibnet.node.portmap.mapper import PortMapper
-
-MAP_AFTER = 2.0
-"""Seconds from the first tunnels to the search for a gateway."""
-
-RETRACT, END, RESTORE = 0.8, 2.5, 0.8
+START, LEAVE, RETRACT, END, RESTORE = 0.3, 0.9, 0.8, 2.0, 0.8
 """How many seconds each step of a stop may take: together less than five."""
 
 
@@ -66,11 +56,7 @@ class NodeService(Service):
         self._config = config
         self._identity = identity
         self._parts = parts or Parts(reactor, rng, config, identity)
-        self._lan: frozenset[Prefix] = frozenset()
-        self._mapper: PortMapper | None = None
         self._own_log = OwnLog(config.log, config.verbose)
-        self._pause: Deferred[Any] = succeed(None)
-        self._mapping: Deferred[Any] = succeed(None)
 
     # -- start ------------------------------------------------------------------------------------------
 
@@ -80,7 +66,9 @@ class NodeService(Service):
         try:
             self._lock = self._parts.lock()
             try:
-                self._trust = self._parts.trust(self._trust_changed)
+                self._authorities = self._parts.authorities()
+                self._trust = self._parts.trust(self._authorities, self._trust_changed)
+                self._parameters = self._parts.parameters(self._authorities, self._parameters_changed)
                 self._store = self._parts.store()
             except BaseException:
                 self._lock.release()
@@ -97,53 +85,99 @@ class NodeService(Service):
 
     def _assemble(self) -> None:
         """Make the parts and tell each who wants to hear of it."""
-        reactor, rng, config, identity, parts = (
-            self._reactor, self._rng, self._config, self._identity, self._parts
-        )  # fmt: skip
+        reactor, rng, identity, parts = self._reactor, self._rng, self._identity, self._parts
+        config = self._parameters.config
+        parts.change(config)
         self._kernel = parts.kernel()
-        self._drain = parts.drain()
-        self._babeld = parts.babeld(self._babel_changed, self._kernel.flush_routes)
-        self._nudge = Nudge(
-            reactor, config.hello, lambda: self._babeld.neighbours, self._subnets, parts.send_to
+        self._taps = Taps(self._kernel, len(config.pp), SPARE)
+        self._ground = Ground(reactor, rng, identity, self._kernel, self._taps)
+        all_taps = self._taps.with_servers(config.connection_count)
+        self._babeld = parts.babeld(
+            all_taps,
+            self._babel_changed,
+            self._kernel,
+            lambda: self._view.direct(self._tunnels.by_tap),
+            self._health,
         )
+        self._homes = parts.homes(self._kernel)
+        self._servers = parts.servers(self._served_changed, self._trust.files.welcome, self._fit, self._homes)
+        self._view = View(config, identity, self._trust, self._babeld, self._servers)
+        self._heartbeats = parts.heartbeats(
+            lambda: self._view.partners(self._tunnels.by_tap), self._babeld, self._hearts_changed, self._woken
+        )
+        self._babeld.on_neighbour = self._heartbeats.prompt
         self._tunnels = Tunnels(
             reactor,
             rng,
             config,
             identity.prefix,
             self._store,
-            parts.connect,
-            self._surroundings,
-            self._drain,
+            self._connect,
+            self._view.surroundings,
+            self._heartbeats,
             self._isolated,
+            self._failed,
+            self._silent,
         )
-        self._servers = parts.servers(self._served_changed, self._trust.files.welcome)
+        self._waking = Waking(reactor, self._tunnels, self._servers, self._silent)
+        self._replacement = Replacement(reactor, rng, self._holders, lambda: self._changes.patience)
+        self._changes = Changes(
+            reactor, rng, config, self._taps, self._tell_babeld, self._tell_others, self._replacement.plan
+        )
+        self._assemble_talkers(config)
+
+    def _assemble_talkers(self, config: NodeConfig) -> None:
+        """Make the parts that talk with the registry, the peers and the operator."""
+        reactor, identity, parts = self._reactor, self._identity, self._parts
+        self._renewal = parts.renewal(self._authorities, self._renewed, self._replacement.plan)
+        self._documents = parts.documents([self._authorities, self._trust, self._parameters])
         self._hearsay = Hearsay(
-            reactor, identity.prefix, self._tellings, lambda: self._tunnels.by_tap, self._endpoints_changed
+            reactor,
+            identity.prefix,
+            self._view.tellings,
+            lambda: self._tunnels.by_tap,
+            self._endpoints_changed,
+            self._documents,
         )
-        self._peers: PeerRefresh | None = None
-        self._renewal = parts.renewal(self._renewed, self._certificate_holders)
         self._registry = parts.registry(
-            self._registry_connected, self._endpoints_changed, self._trust, self._renewal
+            self._registry_connected,
+            self._endpoints_changed,
+            self._documents.ask,
+            self._trust,
+            self._renewal,
+            self._authorities,
         )
-        self._trust.registry = self._renewal.registry = self._registry
-        if self._registry is not None:
-            self._peers = PeerRefresh(
-                reactor,
-                rng,
-                self._registry,
-                self._store,
-                identity.prefix,
-                interval=config.peers_db_refresh,
-                wanted=config.connection_count,
-                endpoints=self._endpoints,
-                on_peers=self._tunnels.peers_changed,
-            )
-        self._status = StatusServer(reactor, config.state / "status.sock", self.status)
+        self._documents.registry = self._renewal.registry = self._registry
+        self._where = Whereabouts(
+            reactor, config, identity.network, parts.mapper, self._seen, self._endpoints_changed
+        )
+        sights = Sights(
+            self._where.endpoints,
+            lambda: self._tunnels.peers,
+            self._view.beside,
+            self._trust.files.nodes,
+            lambda: self._changes.config.connection_count,
+            lambda: self._registry is not None and self._registry.connected,
+        )
+        self._talk = parts.talk(
+            self._store, self._trust, self._renewal, self._authorities, sights, self._tunnels.peers_changed
+        )
+        self._peers = parts.peers(
+            self._registry, self._store, self._where.endpoints, self._tunnels.peers_changed
+        )
+        self._status = StatusServer(reactor, config.state / FILE, self.status)
+        self._draining = Draining(
+            reactor,
+            config.state,
+            self._heartbeats,
+            lambda: self._view.left(self._tunnels.by_tap, self._heartbeats.busy()),
+            self._tunnels,
+        )
+        self._control = ControlServer(reactor, config.state, self._draining)
 
     async def _start(self) -> None:
         """In the order in which they need each other; the registry needs nobody."""
-        config, identity = self._config, self._identity
+        identity = self._identity
         self.log.info(
             "node {prefix} of {network} starts, address {address}",
             prefix=str(identity.prefix),
@@ -151,30 +185,34 @@ class NodeService(Service):
             address=str(identity.network.address(identity.prefix)),
         )
         self._status.startService()
+        self._draining.remember()
+        self._control.startService()
         if self._registry is not None:
             self._registry.startService()
         self._renewal.startService()
+        await self._homes.begin(self._servers.values(), self._heartbeats)
         await self._renewal.valid()
         if not self.running:
             return
-        self._trust.startService()
+        self._trust.look()
+        self._documents.startService()
         if self._peers is not None:
             self._peers.startService()
-        first_answer = self._trust.first_answer()
-        await self._prepare_kernel()
+        first_answer = self._documents.first_answer()
+        await self._ground.make(lambda: self._changes.config)
         # Nobody who was revoked shall have a tunnel for even a moment, if that can be known.
         await first_answer
+        await self._changes.begin()
         if not self.running:
             return
         self._start_child("babeld", self._babeld)
         for tap, server in self._servers.items():
             self._start_child(f"the openvpn server on {tap}", server)
         self._tunnels.startService()
+        self._heartbeats.startService()
         self._hearsay.startService()
-        if not config.ip:
-            self._mapping = Deferred.fromCoroutine(self._map_ports())
-            self._mapping.addErrback(lambda failure: failure.trap(CancelledError))
-            self._mapping.addErrback(lambda failure: self.log.failure("mapping ports failed", failure))
+        self._talk.startService()
+        self._where.start()
 
     def _start_child(self, name: str, child: Service) -> None:
         """Start one; the node lives without it."""
@@ -183,35 +221,10 @@ class NodeService(Service):
         except Exception:
             self.log.failure("{name} cannot be started", name=name)
 
-    async def _prepare_kernel(self) -> None:
-        """Our interfaces, our address; without them there is nothing to do but to try again."""
-        config, network, prefix = self._config, self._identity.network, self._identity.prefix
-        delay = 1.0
-        while self.running:
-            try:
-                await self._kernel.clean()
-                await self._drain.clean()
-                taps = (*client_taps(config.connection_count), *server_taps(len(config.pp)))
-                await self._kernel.add_taps(taps, config.mtu)
-                await self._kernel.add_subnet(
-                    config.main_interface, network.address(prefix), network.subnet(prefix), network.ip_network
-                )
-                return
-            except CommandFailed as error:
-                self.log.error("{error}; next try in {delay:.0f} s", error=str(error), delay=delay)
-            self._pause = deferLater(self._reactor, delay * (0.5 + self._rng.random()))
-            self._pause.addErrback(lambda failure: failure.trap(CancelledError))
-            await self._pause
-            delay = min(delay * 2, 60.0)
-
-    async def _map_ports(self) -> None:
-        """Ask a gateway to let others reach our servers. That there is none is a normal answer."""
-        # Loading the libraries holds everything up for a moment: the first tunnels are worth more.
-        await deferLater(self._reactor, MAP_AFTER)
-        self._mapper = self._parts.mapper(self._endpoints_changed)
-        for port, proto in self._config.pp:
-            await self._mapper.map(port, proto)
-            self._endpoints_changed()
+    def obey(self, config: NodeConfig) -> None:
+        """The command line says this now, and nothing that takes another start (see node.reload)."""
+        if self.running:
+            self._changes.follow(self._parameters.give(config), roll=0.0)
 
     # -- stop -------------------------------------------------------------------------------------------
 
@@ -221,51 +234,46 @@ class NodeService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        """Routes are retracted first, so that others have left us when the tunnels end."""
+        """Others leave us first, then routes are retracted, then the tunnels end."""
         self.log.info("node {prefix} stops", prefix=str(self._identity.prefix))
-        self._pause.cancel()
-        self._mapping.cancel()
-        self._nudge.stop()
+        self._ground.stop()
+        self._where.stop()
+        self._changes.stop()
+        self._replacement.stop()
+        self._waking.stop()
+        self._homes.stopService()
         self._renewal.stopService()
-        self._trust.stopService()
+        self._documents.stopService()
         if self._hearsay.running:
             self._hearsay.stopService()
         if self._peers is not None:
             self._peers.stopService()
-        await self._bounded(RETRACT, "the start", self._starting)
-        await self._bounded(RETRACT, "babeld", maybeDeferred(self._babeld.stopService))
-        ends = [maybeDeferred(self._tunnels.stopService), maybeDeferred(self._status.stopService)]
+        within = self._reactor, self.log
+        await bounded(*within, START, "the start", self._starting)
+        await Emptying(self._reactor, self._heartbeats, None).empty(LEAVE)
+        await bounded(*within, RETRACT, "babeld", maybeDeferred(self._babeld.stopService))
+        self._heartbeats.stopService()
+        parts = (self._tunnels, self._status, self._control)
+        ends = [maybeDeferred(part.stopService) for part in parts]
         ends += [maybeDeferred(server.stopService) for server in self._servers.values()]
         if self._registry is not None:
             ends.append(maybeDeferred(self._registry.stopService))
-        if self._mapper is not None:
-            ends.append(Deferred.fromCoroutine(self._mapper.close()))
-        await self._bounded(END, "a tunnel or a port mapping", DeferredList(ends, consumeErrors=True))
-        restores = [Deferred.fromCoroutine(part()) for part in (self._kernel.restore, self._drain.clean)]
-        await self._bounded(RESTORE, "the machine's network", gatherResults(restores, consumeErrors=True))
+        ends += [Deferred.fromCoroutine(self._where.close()), self._talk.stopService()]
+        await bounded(*within, END, "a tunnel or a port mapping", DeferredList(ends, consumeErrors=True))
+        restored = Deferred.fromCoroutine(self._kernel.restore())
+        await bounded(*within, RESTORE, "the machine's network", restored)
+        self._authorities.close()
         self._trust.files.close()
         self._store.close()
         self._lock.release()
         self.log.info("node {prefix} has stopped", prefix=str(self._identity.prefix))
         self._own_log.close()
 
-    async def _bounded(self, seconds: float, what: str, done: Deferred[Any]) -> None:
-        """Wait for it, but not too long; what fails or hangs does not keep the rest from stopping."""
-        began = self._reactor.seconds()
-        try:
-            await done.addTimeout(seconds, self._reactor)
-        except (CancelledError, TimeoutError):
-            pass
-        except Exception:
-            self.log.failure("{what} could not be stopped", what=what)
-        if self._reactor.seconds() - began >= seconds:
-            self.log.warn("{what} did not stop within {seconds} s", what=what, seconds=seconds)
-
     # -- who hears of what ------------------------------------------------------------------------------
 
     def _registry_connected(self) -> None:
         self._renewal.retry()
-        self._trust.ask()
+        self._documents.ask()
         if self._peers is not None:
             self._peers.connected()
 
@@ -274,8 +282,57 @@ class NodeService(Service):
         if self._registry is not None:
             self._registry.reconnect()
 
-    def _certificate_holders(self) -> list[Callable[[], None]]:
-        return [*self._tunnels.holders(), *(server.holder() for server in self._servers.values())]
+    def _holders(self) -> list[Holder]:
+        """What replaces each openvpn process that runs now, when its tap is empty."""
+        servers = [server.holder(self._heartbeats) for server in self._servers.values()]
+        return [*self._tunnels.holders(), *servers]
+
+    def _health(self, tap: str, address: str) -> Health:
+        return self._heartbeats.health(tap, address)
+
+    def _silent(self, tap: str, peer: Prefix, since: float) -> float | None:
+        return self._heartbeats.silent(tap, peer.link_local, since)
+
+    def _woken(self) -> None:
+        self._waking.woken()
+
+    def _hearts_changed(self) -> None:
+        self._babeld.look()
+        self._tunnels.repair()
+
+    def _tell_babeld(self, config: NodeConfig, taps: Sequence[str]) -> Awaitable[None]:
+        return self._babeld.change(self._parts.babeld_settings(config, taps))
+
+    def _tell_others(self, config: NodeConfig, taps: Sequence[str]) -> None:
+        self._parts.change(config)
+        for server in self._servers.values():
+            server.change(self._parts.openvpn)
+        if self._peers is not None:
+            self._peers.wanted = config.connection_count
+            self._peers.interval = config.peers_db_refresh
+        self._heartbeats.interval, self._heartbeats.hello = config.heartbeat, config.hello
+        self._where.change(config)
+        self._renewal.change(config)
+        self._own_log.change(config.verbose)
+        if self._view.change(config):
+            self._tunnels.repair()
+        self._tunnels.change(config, taps)
+
+    async def _fit(self, tap: str) -> None:
+        """An openvpn is about to hold this tap."""
+        await self._taps.fit(tap, self._changes.config.mtu)
+
+    def _connect(
+        self, tap: str, peer: Prefix, endpoints: Sequence[Endpoint], on_change: Callable[[], None]
+    ) -> Client:
+        def changed() -> None:
+            self._babeld.look()
+            on_change()
+            self._talk.look()
+
+        fitted = Deferred.fromCoroutine(self._fit(tap))
+        fitted.addErrback(lambda failure: self.log.failure("{tap} cannot be fitted", failure, tap=tap))
+        return self._parts.connect(tap, peer, endpoints, changed)
 
     def _trust_changed(self, doubtful: frozenset[Prefix]) -> None:
         """Others were revoked: they lose their tunnels with us now."""
@@ -284,82 +341,37 @@ class NodeService(Service):
             done.addErrback(lambda failure: self.log.failure("a peer cannot be disconnected", failure))
         self._tunnels.cut(doubtful | self._trust.files.nodes())
 
+    def _parameters_changed(self, config: NodeConfig) -> None:
+        self._changes.follow(config)
+
     def _isolated(self) -> None:
         if self._peers is not None:
             self._peers.isolated()
 
+    def _failed(self, peer: Prefix) -> None:
+        self._talk.failed(peer)
+
     def _served_changed(self) -> None:
+        self._babeld.look()
         self._tunnels.repair()
         self._hearsay.served_changed()
+        self._talk.look()
 
     def _endpoints_changed(self) -> None:
+        self._talk.look()
         if self._peers is not None:
             self._peers.endpoints_changed()
 
     def _babel_changed(self) -> None:
-        """New neighbours are asked for their routes; of the routes only who is on the LAN matters here."""
-        if not self.running:
-            return
-        self._nudge.look()
-        lan = self._find_lan()
-        if lan != self._lan:
-            self._lan = lan
+        """Of the routes only who is on the LAN matters here."""
+        if self.running and self._view.look():
             self._tunnels.repair()
 
     # -- observe ----------------------------------------------------------------------------------------
 
-    def _find_lan(self) -> frozenset[Prefix]:
-        """Peers that babel reaches directly over one of the operator's interfaces."""
-        network = self._identity.network
-        found = (
-            network.prefix_of(route.prefix)
-            for route in self._babeld.routes
-            if route.interface in self._config.interfaces and route.refmetric == 0 and route.metric < INFINITY
-        )
-        return frozenset(prefix for prefix in found if prefix is not None)
-
-    def _subnets(self) -> list[IPv6Network]:
-        """What to ask new neighbours for: those that we are connected to, then those that we know of."""
-        served = (peer for server in self._servers.values() for peer in server.served)
-        known = (each.prefix for each in self._store.candidates(math.inf, MAX_REQUESTS))
-        prefixes = dict.fromkeys((*self._tunnels.peers, *served, *known))
-        prefixes.pop(self._identity.prefix, None)
-        return [self._identity.network.subnet(prefix) for prefix in prefixes]
-
-    def _tellings(self) -> list[Telling]:
-        """Who may be told where it comes from."""
-        return [
-            (tap, peer, served.address)
-            for tap, server in self._servers.items()
-            for peer, served in server.served.items()
-        ]
-
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(
-            served=frozenset(peer for server in self._servers.values() for peer in server.served),
-            lan=self._lan,
-            routes=Counter(
-                route.interface
-                for route in self._babeld.routes
-                if route.installed and route.metric < INFINITY
-            ),
-            revoked=self._trust.files.nodes(),
-            outcast=self._trust.outcast,
-        )
-
-    def _endpoints(self) -> tuple[Endpoint, ...] | None:
-        """Where we can be reached; None while nobody has told us anything about that."""
-        seen = (self._registry.seen if self._registry is not None else None, self._hearsay.address)
-        mapped = self._mapper.endpoints if self._mapper is not None else ()
-        if not self._config.ip and not mapped and not any(seen):
-            return None
-        return endpoints_to_declare(
-            given=self._config.ip,
-            mapped=mapped,
-            seen=seen,
-            servers=self._config.pp,
-            network=self._identity.network,
-        )
+    def _seen(self) -> tuple[str | None, ...]:
+        """The addresses that others see us come from."""
+        return (self._registry.seen if self._registry is not None else None, self._hearsay.address)
 
     def status(self) -> NodeStatus:
         """Everything an operator may want to see, as it is now."""
@@ -371,20 +383,18 @@ class NodeService(Service):
             network=str(network),
             pid=os.getpid(),
             started=self._started,
-            endpoints=format_endpoints(self._endpoints() or ()),
+            endpoints=format_endpoints(self._where.endpoints() or ()),
             tunnels=self._tunnels.status(),
-            served=tuple(
-                ServedStatus(str(peer), served.address, tap)
-                for tap, server in self._servers.items()
-                for peer, served in server.served.items()
-            ),
-            neighbours=tuple(
-                NeighbourStatus(each.address, each.interface, each.cost) for each in self._babeld.neighbours
-            ),
-            routes=tuple(
-                RouteStatus(str(each.prefix), each.interface, each.metric, each.installed, each.via)
-                for each in self._babeld.routes
-            ),
-            registry=None if registry is None else RegistryStatus(registry.connected, registry.seen),
+            served=self._view.served(),
+            neighbours=self._view.neighbours(),
+            routes=self._view.routes(),
+            registry=None
+            if registry is None
+            else RegistryStatus(registry.connected, registry.since, registry.seen),
             peers_known=len(self._store),
+            certificate_expires=self._renewal.identity.certificate.not_valid_after_utc.timestamp(),
+            authority_expires=self._authorities.known()[0].end.timestamp(),
+            parameters=self._parameters.status(),
+            drained=self._draining.status(),
+            children=self._view.children(),
         )

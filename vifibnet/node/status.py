@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from vifibnet.model.status import NodeStatus
+
+FILE = "status.sock"
+"""The socket, in the state directory."""
 
 
 class StatusProtocol(Protocol):
@@ -69,3 +75,33 @@ class StatusServer(Service):
         super().stopService()
         port, self._port = self._port, None
         return maybeDeferred(port.stopListening) if port is not None else maybeDeferred(lambda: None)
+
+
+class _UntilClosed(Protocol):
+    """Collects what comes until the other side closes."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.complete: Deferred[bytes] = Deferred(self._give_up)
+
+    def _give_up(self, _: object) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.complete.called:
+            self.complete.callback(self.data)
+
+
+async def read_status(reactor: Any, path: Path, timeout: float = 3.0) -> dict[str, Any] | None:
+    """Ask a node's status socket for its document; None when there is no node, or it does not answer."""
+    try:
+        endpoint = UNIXClientEndpoint(reactor, str(path), timeout=timeout)
+        protocol = await connectProtocol(endpoint, _UntilClosed())
+        document = json.loads(await protocol.complete.addTimeout(timeout, reactor))
+    except (ConnectError, TimeoutError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None

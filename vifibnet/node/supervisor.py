@@ -11,7 +11,7 @@ from signal import Signals
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
@@ -19,6 +19,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from vifibnet.errors import CommandFailed
+from vifibnet.model.status import ChildStatus
+from vifibnet.model.supervision import WELL_AFTER, Event, History, State, after, delay
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 """All that a child gets to know of ours."""
@@ -26,10 +28,8 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 OUTPUT_LINES = 20
 _OUTPUT_BYTES = 8192
 
-FIRST_DELAY = 0.2
-LONGEST_DELAY = 60.0
-LONG_ENOUGH = 10.0
-"""A program that ran for so many seconds is started again as if it had never failed."""
+REPORTED_LINES = 5
+"""How many of these the log gets when the program fails."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,10 @@ class Child(ProcessProtocol):
 
 
 class Supervisor(Service):
-    """Keeps one program running: restarts it with exponential backoff and jitter.
+    """Keeps one program running, by the table in model.supervision: its ``state`` says where it is.
 
-    ``state`` is stopped, starting, running, waiting (for the next try) or stopping; ``restarts`` counts.
-    What the program complains about is logged once, not at every try.
+    It is restarted with exponential backoff and jitter. What it complains about is logged once, with the last
+    lines of its log, not at every try, and that it is well again once more.
     """
 
     log = Logger()
@@ -170,8 +170,8 @@ class Supervisor(Service):
         and ``on_end`` are called after. ``explain`` picks the complaint out of the last lines of output.
         ``insist``: as with Child.stop."""
         self.setName(name)
-        self.state = "stopped"
-        self.restarts = 0
+        self.state = State.STOPPED
+        self.history = History()
         self.child: Child | None = None
         self.last_exit: Exit | None = None
         self._reactor = reactor
@@ -184,83 +184,108 @@ class Supervisor(Service):
         self._on_end = on_end
         self._explain = explain or (lambda lines: lines[-1] if lines else "")
         self._insist = insist
-        self._failures = 0
+        self._entered = reactor.seconds()
         self._retry: IDelayedCall | None = None
-        self._stopped: Deferred[None] | None = None
-        self._said = ""
+        self._probation: IDelayedCall | None = None
+        self._stops: list[Deferred[None]] = []
 
     def startService(self) -> None:
-        """Start the program now."""
+        """Start the program now; where the last run is still ending, after that."""
         if self.running:
             return
         super().startService()
-        self._failures = 0
-        # A start while the last run is still ending waits for that end.
-        if self.state == "stopped":
-            self._launch()
+        self.history = self.history.well()
+        self._happen(Event.START)
 
     def stopService(self) -> Deferred[None]:
         """Stop it; fires when the process is gone."""
         super().stopService()
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-            self.state = "stopped"
-        if self.state == "stopped":
-            return succeed(None)
-        if self._stopped is None:
-            self._stopped = Deferred()
-            if self.state == "running" and self.child is not None:
-                Deferred.fromCoroutine(self.child.stop(insist=self._insist))
-            self.state = "stopping"
         done: Deferred[None] = Deferred()
-        self._stopped.chainDeferred(done)
+        self._stops.append(done)
+        self._happen(Event.STOP)
+        if self.state is State.STOPPED:
+            self._stopped()
         return done
 
-    def _launch(self) -> None:
-        self._retry = None
-        self.state = "starting"
-        Deferred.fromCoroutine(self._run()).addErrback(self._broken)
+    def restart(self) -> None:
+        """Kill the program and start it again at once, also if it waits for its next try."""
+        self._happen(Event.RESTART)
 
-    async def _run(self) -> None:
-        """One run, from the hook before it to what follows."""
+    def status(self) -> ChildStatus:
+        """Where it is, and what it has behind it."""
+        history = self.history
+        return ChildStatus(
+            name=self._program,
+            state=self.state.value,
+            since=self._entered,
+            pid=self.child.pid if self.child is not None else None,
+            restarts=history.restarts,
+            complaint=history.complaint,
+            complained=history.complained,
+        )
+
+    # -- the table, performed ---------------------------------------------------------------------------
+
+    def _happen(self, event: Event) -> None:
+        """Enter the state that follows, and do what it is there for."""
+        before, self.state = self.state, after(self.state, event)
+        if self.state is before:
+            return
+        self._entered = self._reactor.seconds()
+        for call in (self._retry, self._probation):
+            if call is not None and call.active():
+                call.cancel()
+        match self.state:
+            case State.PREPARING:
+                Deferred.fromCoroutine(self._try()).addErrback(self._broken)
+            case State.RUNNING if self.history.failures:
+                self._probation = self._reactor.callLater(WELL_AFTER, self._well)
+            case State.BACKING_OFF:
+                self._back_off()
+            case State.STOPPING if before is State.RUNNING and self.child is not None:
+                Deferred.fromCoroutine(self.child.stop(insist=self._insist))
+            case State.REPLACING if before is State.RUNNING and self.child is not None:
+                self.child.kill()
+
+    async def _try(self) -> None:
+        """One run, from the hook before it to its end."""
         try:
             child = Child(self._reactor, self._command(), log=self._log_file)
             if self._before is not None:
                 await self._before()
-            if self.state == "starting":
+            wanted = self.state is State.PREPARING
+            if wanted:
                 child.start()
         except Exception as error:
             self._over(Exit(None, None, (str(error),)))
             return
-        if self.state != "starting":
+        if not wanted:
             self._over(Exit(None, None))
             return
-        self.child, self.state = child, "running"
-        self.log.info("{program} runs as process {pid}", program=self._program, pid=child.pid)
+        self.child = child
+        self._happen(Event.SPAWNED)
+        # In a loop of failures nobody needs to know every number.
+        report = self.log.info if self.history.failures <= 1 else self.log.debug
+        report("{program} runs as process {pid}", program=self._program, pid=child.pid)
         self._call(self._on_start, child)
         self._over(await child.ended)
 
     def _over(self, end: Exit) -> None:
-        """A run is over: stop there, or plan the next one."""
+        """A try is over."""
         self.child, self.last_exit = None, end
-        stopping = self.state == "stopping"
-        self.state = "stopped"
         self._call(self._on_end, end)
-        if stopping:
+        stops, self._stops = self._stops, []
+        if self.state is State.STOPPING:
             self.log.info("{program} has stopped", program=self._program)
-            done, self._stopped = self._stopped, None
-            if done is not None:
-                done.callback(None)
-            if self.running:
-                self._launch()
-            return
-        self._failures = 1 if end.ran >= LONG_ENOUGH else self._failures + 1
-        self.restarts += 1
-        delay = self._delay()
-        self._complain(end, delay)
-        self.state = "waiting"
-        self._retry = self._reactor.callLater(delay, self._launch)
+        self._happen(Event.ENDED)
+        self._stopped(stops)
+
+    def _stopped(self, stops: list[Deferred[None]] | None = None) -> None:
+        """Tell all who wait for the end."""
+        if stops is None:
+            stops, self._stops = self._stops, []
+        for done in stops:
+            done.callback(None)
 
     def _call(self, hook: Callable[[Any], None] | None, argument: object) -> None:
         """Call a hook; whatever it does, the supervisor goes on."""
@@ -270,20 +295,34 @@ class Supervisor(Service):
         except Exception:
             self.log.failure("{program}: a hook failed", program=self._program)
 
-    def _delay(self) -> float:
-        longest = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._failures - 1, 16))
-        return longest * self._rng.uniform(0.5, 1.0)
-
-    def _complain(self, end: Exit, delay: float) -> None:
+    def _back_off(self) -> None:
+        """It has failed: say so if that is news, and try again later."""
+        end = self.last_exit or Exit(None, None)
         reason = self._explain(end.output)
-        said, self._said = self._said, f"{end}: {reason}"
-        report = self.log.debug if said == self._said and end.ran < LONG_ENOUGH else self.log.error
+        complaint = f"{end}: {reason}" if reason else str(end)
+        news = self.history.is_news(complaint)
+        self.history = self.history.failed(self._entered, end.ran, complaint)
+        wait = delay(self.history.short, end.ran, self._rng)
+        lines = end.output[-REPORTED_LINES:] if news and end.output[-1:] != (reason,) else ()
+        report = self.log.error if news else self.log.debug
         report(
-            "{program} {end}{reason}; it is started again in {delay:.1f} s",
+            "{program} {complaint}; it is started again in {delay:.1f} s{lines}",
             program=self._program,
-            end=end,
-            reason=reason and f": {reason}",
-            delay=delay,
+            complaint=complaint,
+            delay=wait,
+            lines="".join(f"\n  {line}" for line in lines),
+        )
+        self._retry = self._reactor.callLater(wait, self._happen, Event.DUE)
+
+    def _well(self) -> None:
+        """It has run for long enough."""
+        history, self.history = self.history, self.history.well()
+        self.log.info(
+            "{program} is well again after {count} failure{s}, {seconds:.1f} s",
+            program=self._program,
+            count=history.failures,
+            s="" if history.failures == 1 else "s",
+            seconds=self._entered - history.since,
         )
 
     def _broken(self, failure: Failure) -> None:

@@ -2,98 +2,47 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from vifibnet.errors import CommandFailed
 from vifibnet.model.addresses import Prefix
-from vifibnet.model.endpoints import Endpoint
+from vifibnet.model.silence import ANSWERS, SILENCE
 from vifibnet.model.status import TunnelStatus
-from vifibnet.model.tunnels import (
-    LAST_RETRY,
-    Drop,
-    Open,
-    Peer,
-    Situation,
-    Tunnel,
-    earliest_try,
-    next_try,
-    plan,
-)
+from vifibnet.model.tunnels import Drop, Open, Situation, Tunnel, next_look, next_refresh, plan
+from vifibnet.node.client import Client, Connect, Silent
 from vifibnet.node.config import NodeConfig
-from vifibnet.node.drain import Quiet
-from vifibnet.node.taps import client_taps
-from vifibnet.store.peers import KnownPeer, PeerStore
+from vifibnet.node.drain import Emptying, Leaving
+from vifibnet.node.taps import SPARE, client_taps
+from vifibnet.node.tries import Tries
+from vifibnet.node.view import Surroundings
+from vifibnet.store.peers import PeerStore
 from vifibnet.wire.endpoints import format_endpoints
-
-STALE = 24 * 3600.0
-"""Seconds after which a peer that the registry did not name again is tried after the others."""
-
-EMPTY_AFTER = 5
-"""Hello intervals after which both ends have moved their routes off a tap on which babel is silent."""
-
-ISOLATED_RETRY = 20.0
-"""How long a peer is left alone at most, in the mean, while we reach nobody: our end may be broken."""
-
-
-class Client(Protocol):
-    """What OpenVPNClient is to us: one try to reach one peer."""
-
-    up: bool
-    since: float
-    bytes: int
-    remote: Endpoint | None
-    ended: Deferred[str]
-
-    def start(self) -> None:
-        """Start the process; that it could not be started is a reason in ``ended``, too."""
-
-    async def stop(self) -> None:
-        """End the tunnel; returns when the process is gone."""
-
-
-Connect = Callable[[str, Prefix, Sequence[Endpoint], Callable[[], None]], Client]
-"""Makes a client, not started yet: tap, peer, its endpoints, what to call when ``up`` has changed."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What else reaches whom: peers connected to our servers, peers on the LAN, installed routes by tap.
-
-    ``revoked`` nodes are nobody's peers; an ``outcast`` is one of them.
-    """
-
-    served: frozenset[Prefix] = frozenset()
-    lan: frozenset[Prefix] = frozenset()
-    routes: Mapping[str, int] = field(default_factory=dict)
-    revoked: frozenset[Prefix] = frozenset()
-    outcast: bool = False
 
 
 @dataclass
 class _Link:
-    """One client from its start until its process has ended; ``up_at`` is when it came up.
+    """One client from its start until its process has ended, and its tap is free: then ``gone`` fires.
 
-    ``stopping`` from the decision to drop it; ``silenced`` when babel was silenced on the tap for that.
+    ``up_at`` is when it came up; ``stopping`` from the decision to drop it.
     """
 
     tap: str
     peer: Prefix
     client: Client
+    emptying: Emptying
+    reason: str
     up_at: float | None = None
     stopping: bool = False
-    silenced: bool = False
-    emptying: Deferred[None] = field(default_factory=lambda: succeed(None))
+    gone: Deferred[None] = field(default_factory=Deferred)
 
     @property
     def remote(self) -> str | None:
@@ -114,10 +63,13 @@ class Tunnels(Service):
         store: PeerStore,
         connect: Connect,
         observe: Callable[[], Surroundings],
-        drain: Quiet,
+        leaving: Leaving,
         on_isolated: Callable[[], None] = lambda: None,
+        on_failed: Callable[[Prefix], None] = lambda _: None,
+        silent: Silent = lambda *_: None,
     ) -> None:
-        """``on_isolated`` is called by every decision that finds us without any peer."""
+        """``on_isolated`` is called by every decision that finds us without any peer, ``on_failed`` when no
+        endpoint of a peer was any good; ``repair`` is to be called when what ``silent`` says has changed."""
         self._reactor = reactor
         self._rng = rng
         self._config = config
@@ -125,20 +77,21 @@ class Tunnels(Service):
         self._store = store
         self._connect = connect
         self._observe = observe
-        self._drain = drain
+        self._leaving = leaving
         self._on_isolated = on_isolated
-        self._taps = client_taps(config.connection_count)
+        self._on_failed = on_failed
+        self._silent = silent
+        self._woken = -inf
+        self._taps = client_taps(config.connection_count + SPARE)
         self._links: dict[str, _Link] = {}
         self._died = 0
-        # Reading a thousand peers takes some time; None: to be read again.
-        self._known: list[KnownPeer] | None = None
-        # Waits of an earlier run are void: whoever starts a node again wants it to try.
-        self._failed: dict[Prefix, int] = {}
-        self._resting: dict[Prefix, float] = {}
+        self._tries = Tries(store, rng)
+        self._unrest = 0.0
         self._soon: IDelayedCall | None = None
         self._later: IDelayedCall | None = None
-        self._loop = LoopingCall(self.decide, refresh=True)
-        self._loop.clock = reactor
+        self._next_refresh: IDelayedCall | None = None
+        self.drained = False
+        """While it is true, tunnels that stand are not replaced by others: nobody shall notice any of it."""
 
     # -- the service -------------------------------------------------------------------------------
 
@@ -146,22 +99,29 @@ class Tunnels(Service):
         """Open the first tunnels now."""
         super().startService()
         self.decide()
-        # An error in one refresh is logged by the turn itself and does not end the loop.
-        self._loop.start(self._config.tunnel_refresh, now=False)
+        self._unrest = self._reactor.seconds()
+        self._next_refresh = self._reactor.callLater(self._until_refresh(), self._refresh)
 
     def stopService(self) -> Deferred[Any]:
         """Decide nothing any more and end all tunnels; fires when their processes are gone."""
         super().stopService()
-        if self._loop.running:
-            self._loop.stop()
-        for call in (self._soon, self._later):
+        for call in (self._soon, self._later, self._next_refresh):
             if call is not None and call.active():
                 call.cancel()
         return DeferredList([self._stop(link) for link in list(self._links.values())])
 
+    def change(self, config: NodeConfig, taps: Sequence[str]) -> None:
+        """Obey another config, over the taps that there are now; what is not wanted any more ends."""
+        before, self._config, self._taps = self._config, config, tuple(taps)
+        call = self._next_refresh if self.running else None
+        if call is not None and config.tunnel_refresh != before.tunnel_refresh:
+            # All nodes hear of it at the same time, and shall not refresh at the same time ever after.
+            call.reset(self._until_refresh() * self._rng.random())
+        self.repair()
+
     def peers_changed(self) -> None:
         """There are other peers in the database: decide now."""
-        self._known = None
+        self._tries.changed()
         self.decide()
 
     def cut(self, peers: frozenset[Prefix]) -> None:
@@ -172,15 +132,25 @@ class Tunnels(Service):
                 self._stop(link)
         self.decide()
 
-    def holders(self) -> list[Callable[[], None]]:
-        """For each tunnel a call that ends it, if it still stands, so that it is opened anew."""
+    def holders(self) -> list[Callable[[], Deferred[None]]]:
+        """For each tunnel a call that ends it, if it still stands, so that it is opened anew; what it returns
+        fires when its tap is free."""
 
-        def end(link: _Link) -> None:
-            if self._links.get(link.tap) is link and not link.stopping:
-                self.log.info("the tunnel to {peer} is opened anew", peer=str(link.peer))
-                self._end(link)
+        def end(link: _Link) -> Deferred[None]:
+            if self._links.get(link.tap) is not link or link.stopping:
+                return succeed(None)
+            self.log.info("the tunnel to {peer} is opened anew", peer=str(link.peer))
+            self._end(link)
+            return link.gone
 
         return [partial(end, link) for link in self._links.values()]
+
+    def woken(self) -> None:
+        """This machine has slept. Who failed before it may be there now; who does not answer soon has given
+        us up, and others are connected to meanwhile."""
+        self._woken = self._reactor.seconds()
+        self._tries.forgive()
+        self.decide()
 
     def repair(self) -> None:
         """Decide again soon: something has changed. Several changes at once make one decision."""
@@ -196,8 +166,9 @@ class Tunnels(Service):
 
     @property
     def by_tap(self) -> dict[str, Prefix]:
-        """The same, each with the tap of its tunnel."""
-        return {link.tap: link.peer for link in self._links.values() if link.client.up}
+        """The same, each with the tap of its tunnel. One that came up after it was told to end is none."""
+        links = self._links.values()
+        return {link.tap: link.peer for link in links if link.client.up and link.up_at is not None}
 
     def status(self) -> tuple[TunnelStatus, ...]:
         """All tunnels for the operator's eyes."""
@@ -210,6 +181,7 @@ class Tunnels(Service):
                 since=tunnel.since,
                 routes=tunnel.routes,
                 traffic=tunnel.traffic,
+                reason=self._links[tunnel.tap].reason,
             )
             for tunnel in self._tunnels(self._observe())
         )
@@ -225,40 +197,58 @@ class Tunnels(Service):
                 since=link.client.since,
                 routes=around.routes.get(link.tap, 0),
                 traffic=link.client.bytes,
+                rtt=around.rtt.get(link.tap),
+                failures=self._tries.failures(link.peer),
                 stopping=link.stopping,
+                silent=None if link.up_at is None else self._silent(link.tap, link.peer, link.up_at),
             )
             for link in self._links.values()
         )
 
     def _situation(self, around: Surroundings, refresh: bool) -> Situation:
         now = self._reactor.seconds()
-        if self._known is None:
-            self._known = self._store.candidates(math.inf)
+        # Going through all routes takes time in a large network: only where something may be dropped.
+        reached = any(link.peer in around.served or link.peer in around.lan for link in self._links.values())
+        surplus = len(self._links) > self._config.connection_count
         return Situation(
             own=self._own,
             now=now,
             tunnels=self._tunnels(around),
             served=around.served,
             lan=around.lan,
-            peers=tuple(self._peer(known, now) for known in self._known),
+            peers=self._tries.peers(now),
             free_taps=tuple(tap for tap in self._taps if tap not in self._links),
             connection_count=self._config.connection_count,
             refresh_rate=self._config.refresh_rate,
             settle=4 * self._config.hello,
+            interval=self._config.tunnel_refresh,
             refresh=refresh,
             died=self._died,
+            refused=self._tries.refused,
             revoked=around.revoked,
-        )
-
-    def _peer(self, known: KnownPeer, now: float) -> Peer:
-        """What counts of a peer: when it may be tried, and how likely it is to be there."""
-        waits = known.next_try if known.prefix in self._failed else 0.0
-        stale = now - known.last_seen > STALE
-        return Peer(
-            known.prefix, max(waits, self._resting.get(known.prefix, 0.0)), failures=known.failures + stale
+            destinations=around.destinations() if refresh or reached or surplus else frozenset(),
+            woken=self._woken,
         )
 
     # -- decide ------------------------------------------------------------------------------------
+
+    def _until_refresh(self) -> float:
+        now = self._reactor.seconds()
+        return next_refresh(now, self._unrest, self._config.tunnel_refresh, self._rng) - now
+
+    def _refresh(self) -> None:
+        self._next_refresh = self._reactor.callLater(self._until_refresh(), self._refresh)
+        self.decide(refresh=not self.drained)
+
+    def _lost(self) -> None:
+        """A tunnel ended by itself. When most are gone, refreshes come fast for a while."""
+        self._died += 1
+        if 2 * len(self.by_tap) >= self._config.connection_count:
+            return
+        self._unrest = self._reactor.seconds()
+        soon, call = self._until_refresh(), self._next_refresh
+        if self.running and call is not None and call.getTime() > self._unrest + soon:
+            call.reset(soon)
 
     def decide(self, refresh: bool = False) -> None:
         """Observe, decide, perform. One bad turn is logged; the next one may be better."""
@@ -275,7 +265,7 @@ class Tunnels(Service):
                 self._died = 0
             if self._isolated(around):
                 self._on_isolated()
-            self._wake_at(earliest_try(self._situation(around, refresh=False)))
+            self._wake_at(next_look(self._situation(around, refresh=False)))
         except Exception:
             self.log.failure("a decision about the tunnels failed")
 
@@ -283,11 +273,11 @@ class Tunnels(Service):
         return not (self.peers or around.served or around.lan)
 
     def _wake_at(self, when: float | None) -> None:
-        """Decide again at that time, when somebody may be tried who may not now."""
+        """Decide again at that time."""
         if self._later is not None and self._later.active():
             self._later.cancel()
         if when is not None:
-            self._later = self._reactor.callLater(max(0.0, when - self._reactor.seconds()), self.repair)
+            self._later = self._reactor.callLater(max(0.0, when - self._reactor.seconds()), self.decide)
 
     # -- perform -----------------------------------------------------------------------------------
 
@@ -300,11 +290,12 @@ class Tunnels(Service):
         def changed() -> None:
             self._changed(link)
 
-        link = _Link(
-            action.tap, action.peer, self._connect(action.tap, action.peer, known.endpoints, changed)
-        )
+        client = self._connect(action.tap, action.peer, known.endpoints, changed)
+        emptying = Emptying(self._reactor, self._leaving, action.tap)
+        link = _Link(action.tap, action.peer, client, emptying, action.reason)
         self._links[action.tap] = link
-        self.log.debug("connecting to {peer} over {tap}", peer=str(action.peer), tap=action.tap)
+        words = "connecting to {peer} over {tap}, {reason}"
+        self.log.debug(words, peer=str(action.peer), tap=action.tap, reason=action.reason)
         link.client.start()
         link.client.ended.addCallback(self._ended, link)
 
@@ -312,7 +303,13 @@ class Tunnels(Service):
         link = self._links[action.tap]
         self.log.info("dropping the tunnel to {peer}: {reason}", peer=str(action.peer), reason=action.reason)
         if action.rest:
-            self._resting[action.peer] = self._reactor.seconds() + self._config.tunnel_refresh
+            self._tries.rest(action.peer, self._reactor.seconds() + self._config.tunnel_refresh)
+        if action.dead:
+            if self._reactor.seconds() > self._woken + ANSWERS + SILENCE:
+                self._lost()
+                self._fail(link)
+            self._stop(link, farewell=False)
+            return
         self._end(link)
 
     def _end(self, link: _Link) -> None:
@@ -324,71 +321,58 @@ class Tunnels(Service):
 
     async def _empty_and_stop(self, link: _Link) -> None:
         """Let both ends move their routes before the tunnel ends, so that no packet is lost."""
-        try:
-            await self._drain.silence(link.tap)
-            link.silenced = True
-            link.emptying = deferLater(self._reactor, EMPTY_AFTER * self._config.hello)
-            await link.emptying
-        except CommandFailed as error:
-            self.log.info("{tap} is closed with its routes: {error}", tap=link.tap, error=str(error))
-        except CancelledError:
-            return
-        if self.running:
+        if await link.emptying.empty() and self.running:
             self._stop(link)
 
-    def _stop(self, link: _Link) -> Deferred[None]:
+    def _stop(self, link: _Link, *, farewell: bool = True) -> Deferred[None]:
         link.stopping = True
         link.emptying.cancel()
-        stopped = Deferred.fromCoroutine(link.client.stop())
+        stopped = Deferred.fromCoroutine(link.client.stop(farewell=farewell))
         return stopped.addErrback(
             lambda failure: self.log.failure("{tap} cannot be stopped", failure, tap=link.tap)
         )
 
     def _changed(self, link: _Link) -> None:
         """A tunnel has come up (that it is down is said by its end)."""
-        if link.client.up and link.up_at is None:
+        if link.client.up and link.up_at is None and not link.stopping:
             link.up_at = self._reactor.seconds()
-            self._store.succeeded(link.peer, link.up_at)
-            self._known = None
+            self._tries.came_up(link.peer, link.up_at)
+            self.repair()
             self.log.info("the tunnel to {peer} is up over {tap}", peer=str(link.peer), tap=link.tap)
 
     def _ended(self, reason: str, link: _Link) -> None:
         """Its process is gone: the tap is free, and unless we wanted that the peer has failed."""
         link.emptying.cancel()
         if not link.stopping:
-            self._died += link.up_at is not None
-            self._record_failure(link, reason)
-        if link.silenced:
-            Deferred.fromCoroutine(self._release(link))
-        else:
-            self._forget(link)
-
-    async def _release(self, link: _Link) -> None:
-        """The tap is free when babel can be heard on it again."""
-        try:
-            await self._drain.release(link.tap)
-        except CommandFailed as error:
-            self.log.warn("{tap} stays silent: {error}", tap=link.tap, error=str(error))
-        self._forget(link)
-
-    def _forget(self, link: _Link) -> None:
+            self._learn(link, reason)
+        link.emptying.release()
         del self._links[link.tap]
+        link.gone.callback(None)
         self.repair()
 
-    def _record_failure(self, link: _Link, reason: str) -> None:
-        """Leave the peer alone for a time that grows with its failures.
+    def _learn(self, link: _Link, reason: str) -> None:
+        """A tunnel has ended that we did not end."""
+        if link.client.full:
+            self._tries.was_full(link.peer, self._reactor.seconds())
+            self.log.info("{peer} has no place for us", peer=str(link.peer))
+        else:
+            if link.up_at is not None:
+                self._lost()
+            self._record_failure(link, reason)
 
-        A tunnel that stood for a while is no failure of the peer; one that comes up and falls again is.
-        """
-        now = self._reactor.seconds()
-        stood = link.up_at is not None and now - link.up_at >= 4 * self._config.hello
-        failures = 1 if stood else self._failed.get(link.peer, 0) + 1
-        around = self._observe()
-        longest = ISOLATED_RETRY if self._isolated(around) and not around.outcast else LAST_RETRY
-        self._failed[link.peer] = failures
-        self._store.failed(link.peer, next_try(failures, now, self._rng, longest))
-        self._known = None
+    def _record_failure(self, link: _Link, reason: str) -> None:
+        failures = self._fail(link)
         say = self.log.info if link.up_at is not None or failures == 1 else self.log.debug
         words = "the tunnel to {peer} over {tap} {what}: {reason}"
         what = "ended" if link.up_at is not None else "did not come up"
         say(words, peer=str(link.peer), tap=link.tap, what=what, reason=reason)
+
+    def _fail(self, link: _Link) -> int:
+        """Its peer has failed once more; returns how often it has in a row."""
+        now = self._reactor.seconds()
+        stood = link.up_at is not None and now - link.up_at >= 4 * self._config.hello
+        around = self._observe()
+        isolated = self._isolated(around) and not around.outcast
+        failures = self._tries.failed(link.peer, now, stood=stood, isolated=isolated)
+        self._on_failed(link.peer)
+        return failures

@@ -33,6 +33,7 @@ from vifibnet.errors import (
     NotOurRegistry,
     RegistryRefusal,
     RegistryUnreachable,
+    UnknownMethod,
     VifibnetError,
 )
 from vifibnet.model.addresses import Prefix
@@ -127,6 +128,14 @@ class XMLRPCRegistry:
     async def get_ca(self) -> str:
         """The CA certificate as PEM."""
         return self._expect(str, await self.call("getCa"))
+
+    async def authorities(self) -> list[str]:
+        """The documents that name the network's CAs, each signed by another one; none of an old registry."""
+        try:
+            answer = self._expect(list, await self.call("getAuthorities"))
+        except UnknownMethod:
+            return []
+        return [self._expect(str, document) for document in answer]
 
     async def request_token(self, email: str) -> None:
         """Have a token sent to ``email``."""

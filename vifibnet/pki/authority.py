@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from vifibnet.errors import AuthorityExpired, BadInput
 from vifibnet.model.addresses import Network, Prefix
-from vifibnet.pki.certificates import CA, PrivateKey, belongs, check_valid, load_ca, load_key
+from vifibnet.pki.certificates import CA, PrivateKey, belongs, ca_of, check_valid, load_ca, load_key
 from vifibnet.pki.requests import attribute, key_pem, make_key, signature_hash
 from vifibnet.wire.amp import REGISTRY_NAME
 from vifibnet.wire.endpoints import is_host
@@ -27,6 +27,9 @@ CLOCK_SKEW = timedelta(hours=1)
 
 NODE_DAYS = 365
 """How long a node's certificate lives unless told otherwise."""
+
+_COUNT = NameOID.DN_QUALIFIER
+"""Tells the subjects of a network's CAs apart: the second has a 2, the first none."""
 
 _SPECIAL = (IPv6Network("::/8"), IPv6Network("fe80::/10"), IPv6Network("ff00::/8"))
 """Unspecified, loopback and IPv4-mapped; link-local; multicast (RFC 4291)."""
@@ -42,7 +45,7 @@ def create_authority(
     *,
     name: str | None = None,
     email: str | None = None,
-    days: int = 3650,
+    days: float = 3650,
     now: datetime,
     key_type: str = "p256",
 ) -> tuple[bytes, bytes]:
@@ -61,21 +64,50 @@ def create_authority(
     attributes = [attribute("CN", name or f"vifibnet {network}", f"--name {name}")]
     if email:
         attributes.append(attribute("emailAddress", email, f"--email {email}"))
-    subject = x509.Name(attributes)
-    builder = (
+    subject, end = x509.Name(attributes), now + timedelta(days=days)
+    builder = _self_signed(subject, network, key, now - CLOCK_SKEW, end)
+    certificate = builder.sign(key, signature_hash(key))
+    return key_pem(key), certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _self_signed(
+    subject: x509.Name, network: Network, key: PrivateKey, begin: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    """What all certificates of CAs have in common."""
+    return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(network.serial)
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_before(begin)
+        .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
-    certificate = builder.sign(key, signature_hash(key))
-    return key_pem(key), certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def create_successor(ca: CA, key: PrivateKey, *, days: float, signs_from: datetime, now: datetime) -> CA:
+    """Make the CA that follows on another one: for the same network, with the same key or a new one.
+
+    Its subject is the other's with another number (dnQualifier), for OpenSSL finds one certificate to a
+    subject. That it does not sign before ``signs_from`` stands in it (privateKeyUsagePeriod), so that
+    everybody can see it, and nobody has to keep it elsewhere.
+    """
+    old = ca.certificate.subject
+    count = max(
+        (int(n) for a in old.get_attributes_for_oid(_COUNT) if (n := str(a.value)).isdecimal()), default=1
+    )
+    kept = [rdn for rdn in old.rdns if all(each.oid != _COUNT for each in rdn)]
+    own = x509.RelativeDistinguishedName([x509.NameAttribute(_COUNT, str(count + 1))])
+    # Never at the same second: by that, too, they are told apart.
+    begin = max(now - CLOCK_SKEW, ca.certificate.not_valid_before_utc + timedelta(seconds=1))
+    end = now + timedelta(days=days)
+    builder = _self_signed(x509.Name([*kept, own]), ca.network, key, begin, end).add_extension(
+        x509.PrivateKeyUsagePeriod(signs_from.replace(microsecond=0), None), critical=False
+    )
+    return ca_of(builder.sign(key, signature_hash(key)), "the new authority")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -25,45 +26,84 @@ MAX_FILE = 1 << 20
 MIN_RSA_BITS = 2048
 """OpenSSL's security level 2, Debian's default, takes no shorter RSA key."""
 
+_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----\n?", re.DOTALL)
+
 UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 """What cryptography raises where the bytes are not what they should be."""
 
 
 @dataclass(frozen=True)
 class CA:
-    """A network's certificate authority as everybody may see it; ``pem`` is the certificate alone."""
+    """A network's certificate authority as everybody may see it; ``pem`` is the certificate alone.
+
+    A network may have several at a time.
+    """
 
     certificate: x509.Certificate
     network: Network
     pem: bytes
 
+    @property
+    def signs_from(self) -> datetime:
+        """When it begins to sign certificates: one that follows another waits until all nodes know it."""
+        try:
+            period = self.certificate.extensions.get_extension_for_class(x509.PrivateKeyUsagePeriod).value
+        except x509.ExtensionNotFound:
+            return self.certificate.not_valid_before_utc
+        return (period.not_before or self.certificate.not_valid_before_utc).replace(tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        """When it expires."""
+        return self.certificate.not_valid_after_utc
+
 
 @dataclass(frozen=True)
 class Identity:
-    """A node: its certificate and key, the CA that signed it, and where that puts it."""
+    """A node: its certificate and key, the CA that signed it, and where that puts it.
+
+    ``others`` are the network's other CAs that its ``--ca`` names.
+    """
 
     certificate: x509.Certificate
     key: PrivateKey = field(repr=False)
     ca: CA
     network: Network
     prefix: Prefix
+    others: tuple[CA, ...] = ()
+
+    @property
+    def cas(self) -> tuple[CA, ...]:
+        """All CAs that it trusts."""
+        return (self.ca, *self.others)
 
     @classmethod
     def load(
-        cls, ca: Path | str, cert: Path | str, key: Path | str, now: datetime, *, renewing: bool = False
+        cls,
+        ca: Path | str,
+        cert: Path | str,
+        key: Path | str,
+        now: datetime,
+        *,
+        renewing: bool = False,
+        vouched: Callable[[Sequence[CA]], Iterable[CA]] = lambda _: (),
     ) -> Identity:
         """Read the three files of ``--ca``, ``--cert`` and ``--key``.
+
+        Others, which ``vouched`` gives for those in ``--ca``, are trusted as well.
 
         Raises BadInput, naming option and file, unless the three belong together, are valid at
         ``now`` (aware) and say which node of which network this is. Who is ``renewing`` may have a
         certificate that has expired.
         """
-        authority = load_ca(ca, "--ca")
+        given = load_cas(ca, "--ca")
+        trusted = newest_first([*given, *vouched(given)])
         certificate = load_certificate(cert, "--cert")
         private = load_key(key, "--key")
         what = f"--cert {cert}"
         enrol = "give the certificate that vifibnet setup fetched for this key"
-        if not is_signed_by(certificate, authority.certificate):
+        authority = signer(certificate, trusted)
+        if authority is None:
             raise BadInput(what, f"is not signed by the authority in --ca {ca}", enrol)
         if not belongs(private, certificate):
             raise BadInput(f"--key {key}", f"is not the key of --cert {cert}", "give the key made with it")
@@ -74,19 +114,27 @@ class Identity:
             raise BadInput(
                 what, f"its prefix {prefix} leaves no address in the network {authority.network}", enrol
             ) from None
-        check_valid(
-            authority.certificate, f"--ca {ca}", now, "fetch the new one with vifibnet setup --ca-only"
-        )
+        if not in_force(trusted, now):
+            remedy = "fetch the new one with vifibnet setup --ca-only"
+            check_valid(authority.certificate, f"--ca {ca}", now, remedy)
         renewable = renewing and now > certificate.not_valid_after_utc
         if not renewable:
             remedy = "give --server, so that the registry can renew it, or get a new one with vifibnet setup"
             check_valid(certificate, what, now, remedy)
-        return cls(certificate, private, authority, authority.network, prefix)
+        others = tuple(ca for ca in trusted if ca is not authority)
+        return cls(certificate, private, authority, authority.network, prefix, others)
 
 
 def load_certificate(path: Path | str, option: str) -> x509.Certificate:
     """Read a PEM file with one certificate. Raises BadInput naming ``option`` and the file."""
     what = f"{option} {path}"
+    certificates = _certificates(path, what)
+    if len(certificates) > 1:
+        raise BadInput(what, f"holds {len(certificates)} certificates", "give a PEM file with exactly one")
+    return certificates[0]
+
+
+def _certificates(path: Path | str, what: str) -> list[x509.Certificate]:
     data = _read(path, what)
     try:
         certificates = x509.load_pem_x509_certificates(data)
@@ -97,15 +145,23 @@ def load_certificate(path: Path | str, option: str) -> x509.Certificate:
         certificates = []
     if not certificates:
         raise BadInput(what, "holds no certificate that can be read", "give a PEM file with one certificate")
-    if len(certificates) > 1:
-        raise BadInput(what, f"holds {len(certificates)} certificates", "give a PEM file with exactly one")
-    return certificates[0]
+    return certificates
 
 
 def load_key(path: Path | str, option: str) -> PrivateKey:
     """Read a PEM file with an unencrypted private key. Raises BadInput naming ``option`` and the file."""
     what = f"{option} {path}"
+    return _key_in(_read(path, what), what)
+
+
+def load_keys(path: Path | str, option: str) -> list[PrivateKey]:
+    """Read a PEM file with one or more such keys. Raises BadInput naming ``option`` and the file."""
+    what = f"{option} {path}"
     data = _read(path, what)
+    return [_key_in(block, what) for block in _KEY.findall(data)] or [_key_in(data, what)]
+
+
+def _key_in(data: bytes, what: str) -> PrivateKey:
     remedy = "give a PEM file with an unencrypted RSA, EC or Ed25519 private key"
     if b"ENCRYPTED" in data:
         raise BadInput(what, "is encrypted", remedy)
@@ -121,6 +177,40 @@ def load_key(path: Path | str, option: str) -> PrivateKey:
 def load_ca(path: Path | str, option: str) -> CA:
     """Read a network's CA certificate. Raises BadInput naming ``option`` and the file."""
     return ca_of(load_certificate(path, option), f"{option} {path}")
+
+
+def load_cas(path: Path | str, option: str) -> tuple[CA, ...]:
+    """Read all CA certificates of a network, the newest first.
+
+    Raises BadInput naming ``option`` and the file, also where they are of several networks.
+    """
+    what = f"{option} {path}"
+    cas = newest_first(ca_of(certificate, what) for certificate in _certificates(path, what))
+    networks = {str(ca.network) for ca in cas}
+    if len(networks) > 1:
+        problem = f"holds authorities of several networks: {', '.join(sorted(networks))}"
+        raise BadInput(what, problem, "give those of one network only")
+    return cas
+
+
+def newest_first(cas: Iterable[CA]) -> tuple[CA, ...]:
+    """CAs in the order in which they begin to sign, the last one first, each once."""
+    return tuple(sorted(dict.fromkeys(cas), key=lambda ca: ca.signs_from, reverse=True))
+
+
+def in_force(cas: Iterable[CA], now: datetime) -> tuple[CA, ...]:
+    """Those of the CAs that are valid at ``now``."""
+    return tuple(ca for ca in cas if ca.certificate.not_valid_before_utc <= now <= ca.end)
+
+
+def signing(cas: Sequence[CA], now: datetime) -> CA:
+    """The one of the CAs (newest first) that signs certificates at ``now``."""
+    return next((ca for ca in cas if ca.signs_from <= now), cas[-1])
+
+
+def signer(certificate: x509.Certificate, cas: Iterable[CA]) -> CA | None:
+    """The one of the CAs that signed this certificate; None if it is a stranger's."""
+    return next((ca for ca in cas if is_signed_by(certificate, ca.certificate)), None)
 
 
 def ca_of(certificate: x509.Certificate, what: str) -> CA:
@@ -214,6 +304,8 @@ def _may_sign(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
     except x509.ExtensionNotFound as missing:
         return missing.oid == x509.KeyUsage.oid
+    except UNREADABLE:
+        return False
 
 
 def _read(path: Path | str, what: str) -> bytes:

@@ -18,7 +18,8 @@ KEEPALIVE = {
 Keepalive alone is not enough: while anything that we sent is not acknowledged, e.g. a push to a node that is
 gone, the kernel sends no probes but retransmits for a quarter of an hour, unless the user timeout says
 otherwise. Both cost a process nothing. Pings of our own would wake the registry for each of its thousands of
-connections, and tell no more about a machine or a way that is gone.
+connections, and tell no more about a machine or a way that is gone; only for processes that hang there are
+some, a few in an hour.
 """
 
 

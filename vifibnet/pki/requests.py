@@ -63,6 +63,13 @@ def make_key(key_type: str = "p256", option: str = "--key-type") -> PrivateKey:
     raise BadInput(f"{option} {key_type}", "is no type of key", f"give one of {', '.join(KEY_TYPES)}")
 
 
+def key_type(key: PrivateKey) -> str:
+    """Which of KEY_TYPES makes keys such as this one."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        return "rsa"
+    return "ed25519" if isinstance(key, ed25519.Ed25519PrivateKey) else "p256"
+
+
 def key_pem(key: PrivateKey) -> bytes:
     """The key as an unencrypted PKCS#8 PEM file, which OpenVPN and OpenSSL read."""
     return key.private_bytes(

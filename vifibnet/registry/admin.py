@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,9 +12,22 @@ from twisted.protocols.amp import AMP
 from twisted.python.failure import Failure
 
 from vifibnet.errors import InternalError, RegistryRefusal
+from vifibnet.model.parameters import SECRET
+from vifibnet.pki.certificates import fingerprint
 from vifibnet.registry.administration import Administration
 from vifibnet.store.listing import ListedNode
-from vifibnet.wire.admin import Backup, Invite, ListNodes, ListTokens, Release, Revoke
+from vifibnet.store.parameters import Setting
+from vifibnet.wire.admin import (
+    Backup,
+    Invite,
+    ListNodes,
+    ListTokens,
+    Release,
+    RenewCA,
+    Revoke,
+    SetParameters,
+    Status,
+)
 
 log = Logger()
 
@@ -45,7 +59,7 @@ class AdminFace(AMP):
                 "invitations": [str(invitation) for invitation in made],
                 "network": str(there.network),
                 "addresses": list(made[0].addresses),
-                "port": there.port,
+                "port": made[0].port,
                 "expires": expires,
             }
 
@@ -121,9 +135,49 @@ class AdminFace(AMP):
 
         def answer() -> Result:
             done = self._administration.revocations.revoke(what, reason, self._by)
-            return {"done": done, "number": self._administration.revocations.current()[0]}
+            return {"done": done, "number": self._administration.revocations.number}
 
         return self._answer("Revoke", answer)
+
+    @SetParameters.responder
+    def set_parameters(self, changes: list[Result]) -> Result:
+        """Change the network's parameters, or only tell them."""
+
+        def answer() -> Result:
+            wanted = {change["name"]: change["value"] for change in changes}
+            done = self._administration.parameters.change(wanted, self._by)
+            return {
+                "before": _settings(done.before),
+                "after": _settings(done.after),
+                "changed": list(done.names),
+                "number": done.number,
+                "told": done.told,
+            }
+
+        return self._answer("SetParameters", answer)
+
+    @Status.responder
+    def status(self) -> Result:
+        """How the registry is."""
+        return self._answer("Status", lambda: asdict(self._administration.status()))
+
+    @RenewCA.responder
+    def renew_ca(self, new_key: bool, days: int, wait: int) -> Result:
+        """Make a new certificate authority."""
+
+        def answer() -> Result:
+            renewed = self._administration.renew_authority(new_key, days, wait, self._by)
+            ca, key = self._administration.renewal.authorities.files or ("", "")
+            return {
+                "fingerprint": fingerprint(renewed.new.certificate),
+                "signs_from": renewed.new.signs_from.timestamp(),
+                "end": renewed.new.end.timestamp(),
+                "old_end": renewed.old.end.timestamp(),
+                "ca": str(ca),
+                "key": str(key),
+            }
+
+        return self._answer("RenewCA", answer)
 
     @Backup.responder
     def back_up(self, path: str) -> Deferred[Result]:
@@ -144,6 +198,18 @@ class AdminFace(AMP):
             failure.raiseException()
         log.failure("{command} for {by} failed", failure, command=command, by=self._by)
         raise InternalError from None
+
+
+def _settings(settings: Mapping[str, Setting]) -> list[Result]:
+    """Parameters as the operator may see them."""
+    return [
+        {
+            "name": name,
+            "value": None if name in SECRET and setting.value else setting.value,
+            "changed": setting.changed,
+        }
+        for name, setting in settings.items()
+    ]
 
 
 def _fitting(rows: list[Result]) -> tuple[list[Result], int]:

@@ -12,11 +12,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
+from vifibnet import __version__
 from vifibnet.errors import BadArguments, BadInput, NotDone
 from vifibnet.model.addresses import Prefix
-from vifibnet.pki.authority import Authority
-from vifibnet.pki.certificates import fingerprint
+from vifibnet.registry.authority import AuthorityRenewal, Renewed
 from vifibnet.registry.core import TOKEN_BYTES, check_email
+from vifibnet.registry.parameters import Parameters
 from vifibnet.registry.revocation import Revocations, named_node
 from vifibnet.store.backup import Copied, copy_database
 from vifibnet.store.listing import ListedNode, ListedToken
@@ -28,6 +29,12 @@ log = Logger()
 
 PAGE = 50
 """Nodes or tokens in one answer, which takes 2.5 ms: all that anybody else has to wait."""
+
+DAYS = range(1, 36501)
+"""How many days a certificate authority may last."""
+
+WAIT = range(1, 366 * 24 * 3600)
+"""Seconds for which it may wait until it signs."""
 
 VALID = range(60, 366 * 24 * 3600)
 """Seconds for which an invitation may be good."""
@@ -45,29 +52,45 @@ class Released:
     free: float
 
 
+@dataclass(frozen=True)
+class RegistryStatus:
+    """What ``wire.admin.Status`` answers. Times are seconds since 1970."""
+
+    network: str
+    version: str
+    started: float
+    nodes: int
+    connected: int
+    tokens: int
+    declared: int
+    revocations: int
+    authority_expires: float
+
+
 class Administration:
     """The operator's side of a registry. ``by`` is who asks, for the audit log: "uid 0"."""
 
     def __init__(
         self,
-        authority: Authority,
+        renewal: AuthorityRenewal,
         store: RegistryStore,
         revocations: Revocations,
+        parameters: Parameters,
         clock: IReactorTime,
-        addresses: Callable[[], tuple[str, ...]],
-        port: int,
+        invite: Callable[[str], Invitation],
         in_thread: Callable[..., Any] = deferToThread,
     ) -> None:
-        """``addresses()`` and ``port`` are where those who are invited find the registry."""
-        self._authority = authority
+        """``invite`` makes an invitation with a token."""
+        self.renewal = renewal
         self._store = store
         self._clock = clock
         self._in_thread = in_thread
+        self._started = clock.seconds()
         self.revocations = revocations
-        self.connections = revocations.connections
-        self.network = authority.network
-        self.addresses = addresses
-        self.port = port
+        self.parameters = parameters
+        self.connections = revocations.documents.connections
+        self.network = renewal.authorities.network
+        self._invite = invite
 
     def invite(
         self, count: int, valid: int, email: str | None, prefix_length: int | None, by: str
@@ -82,12 +105,11 @@ class Administration:
         if prefix_length is not None and not self._fits(prefix_length):
             room = min(LENGTHS[-1], 127 - self.network.length)
             raise _wrong(f"a prefix in {self.network} has 1 to {room} bits")
-        where, seal = self.addresses(), fingerprint(self._authority.certificate)
         made = []
         for _ in range(count):
             token = secrets.token_hex(TOKEN_BYTES)
             self._store.add_token(token, email, prefix_length, kind="invitation", life=valid, by=by)
-            made.append(Invitation(where, self.port, seal, token))
+            made.append(self._invite(token))
         log.info("{by} made {count} invitations for {email}", by=by, count=count, email=email or "anybody")
         return made, self._clock.seconds() + valid
 
@@ -113,6 +135,28 @@ class Administration:
         self.revocations.changed()
         log.info("{by} released {node}", by=by, node=str(node))
         return Released(node, email, free)
+
+    def status(self) -> RegistryStatus:
+        """How the registry is."""
+        counts = self._store.counts()
+        return RegistryStatus(
+            network=str(self.network),
+            version=__version__,
+            started=self._started,
+            nodes=counts.nodes,
+            connected=len(self.connections),
+            tokens=counts.tokens,
+            declared=counts.declared,
+            revocations=self.revocations.number,
+            authority_expires=self.renewal.authorities.newest.end.timestamp(),
+        )
+
+    def renew_authority(self, new_key: bool, days: int, wait: int, by: str) -> Renewed:
+        """Make the authority that follows on the newest one. Raises BadArguments and NotDone."""
+        if days not in DAYS or wait not in WAIT:
+            problem = "an authority lasts 1 to 36500 days and waits one second to a year"
+            raise BadArguments(method="RenewCA", problem=problem)
+        return self.renewal.renew(new_key=new_key, days=days, wait=wait, by=by)
 
     async def back_up(self, path: str, by: str) -> Copied:
         """Copy the database into a new file, in a thread. Raises NotDone."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from vifibnet.errors import BadInput
+from vifibnet.owners import may_command, peer_uid
 from vifibnet.registry.admin import AdminFace
 from vifibnet.registry.administration import Administration
 
 log = Logger()
+
+SOCKET_NAME_MAX = 107 - len("/proc/self/fd/99999/")
+"""How many bytes the socket's name in its directory may have: the kernel takes 107 in all (unix(7))."""
 
 
 class AdminSocket:
@@ -39,7 +42,7 @@ class AdminSocket:
         """Begin to answer. Raises BadInput."""
         try:
             self._directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            # The kernel allows 107 bytes for the name of a socket, and a directory's may be longer.
+            # So that the directory's name may be of any length.
             place = Path(f"/proc/self/fd/{self._directory}/{self._path.name}")
             self._remove_stale(place)
             before = os.umask(0o177)
@@ -110,7 +113,7 @@ class _Door(Protocol):
         """Let the owner and root pass."""
         transport: Any = self.transport
         uid = peer_uid(transport.getHandle())
-        if uid not in (0, os.geteuid()):
+        if not may_command(uid):
             log.warn("refused uid {uid} at the admin socket", uid=uid)
             self.abort()
             return
@@ -133,12 +136,3 @@ class _Door(Protocol):
         """End it now."""
         transport: Any = self.transport
         transport.abortConnection()
-
-
-def peer_uid(connection: socket.socket) -> int:
-    """Who is at the other end of a unix socket (unix(7), SO_PEERCRED)."""
-    credentials = struct.Struct("3i")
-    _pid, uid, _gid = credentials.unpack(
-        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
-    )
-    return int(uid)

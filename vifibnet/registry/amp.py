@@ -12,24 +12,30 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from vifibnet.errors import BadArguments, CertificateExpired, InternalError, RegistryRefusal, UnknownNode
-from vifibnet.model.addresses import Prefix
-from vifibnet.registry.bounded import BoundedAMP
-from vifibnet.registry.core import Registry, normal_address
+from vifibnet.errors import (
+    BadArguments,
+    CertificateExpired,
+    InternalError,
+    RegistryRefusal,
+    StorageFailed,
+    UnknownNode,
+)
+from vifibnet.guard.bounded import BoundedAMP
+from vifibnet.model.addresses import Prefix, normal_address
+from vifibnet.registry.core import Registry
 from vifibnet.wire.amp import (
     MAX_PIECE,
     Declare,
+    DocumentChanged,
     GetBootstrapPeer,
+    GetDocument,
     GetPeers,
-    GetRevocations,
     Renew,
-    RevocationsChanged,
+    fitting,
 )
+from vifibnet.wire.document import Kind
 
 log = Logger()
-
-MAX_VALUE = 0xFFFF
-"""Bytes of one value in an AMP box."""
 
 LINGER = 1.0
 """Seconds for the refusal to arrive before the connection of a stranger is cut."""
@@ -47,15 +53,35 @@ class NodeFace(BoundedAMP):
         self._registry = registry
         self.serial = certificate.serial_number
         self._not_after = certificate.not_valid_after_utc
+        self._unknown: x509.Certificate | None = certificate
         self.node: Prefix | None = None
         self._cut: IDelayedCall | None = None
 
     def connectionMade(self) -> None:  # noqa: N802
         """From now on the node is told what changes, unless we do not know it."""
         super().connectionMade()
-        with suppress(UnknownNode):
+        with suppress(UnknownNode, StorageFailed):
+            self._know()
+        if self.node is None:
+            self._after(self._limits.stranger, "stranger", self._still_stranger)
+
+    def _know(self) -> None:
+        """Find out who it is; each call tries again, for the database may not have been writable."""
+        if self._unknown is not None:
+            self._registry.know(self._unknown)
+            self._unknown = None
+        if self.node is None:
             self.node = self._registry.node_of_certificate(self.serial, self._not_after)
             self._registry.connected(self)
+            connections = self._registry.connections
+            for oldest in connections.like(self)[: -self._limits.connections_per_certificate]:
+                log.info("{node} connects again and again: its oldest connection ends", node=str(self.node))
+                connections.discard(oldest)
+                oldest.abort()
+
+    def _still_stranger(self) -> None:
+        if self.node is None:
+            self.drop("its certificate counts for nothing")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """Nobody to tell any more."""
@@ -64,9 +90,9 @@ class NodeFace(BoundedAMP):
             self._cut.cancel()
         super().connectionLost(reason)
 
-    def revocations_changed(self, number: int) -> None:
-        """Tell the node that there is a new revocation list."""
-        self.callRemote(RevocationsChanged, number=number)
+    def document_changed(self, kind: Kind, number: int) -> None:
+        """Tell the node that there is a new document."""
+        self.callRemote(DocumentChanged, kind=kind, number=number)
 
     def abort(self) -> None:
         """Hang up now."""
@@ -88,15 +114,19 @@ class NodeFace(BoundedAMP):
         """Name one other node."""
         return self._answer("GetBootstrapPeer", lambda node: _peer(*self._registry.bootstrap_peer(node)))
 
-    @GetRevocations.responder
-    def get_revocations(self, number: int, offset: int) -> Result:
-        """Hand out the revocation list, piece by piece."""
-        return self._answer("GetRevocations", lambda _: self._revocations(number, offset))
+    @GetDocument.responder
+    def get_document(self, kind: str, number: int, offset: int) -> Result:
+        """Hand out a document, piece by piece; the authorities also to who has an expired certificate, for he
+        has to know who signs the next one."""
+        if kind == Kind.AUTHORITIES:
+            return self._guarded("GetDocument", lambda: self._document(kind, number, offset))
+        return self._answer("GetDocument", lambda _: self._document(kind, number, offset))
 
-    def _revocations(self, known: int, offset: int) -> Result:
+    def _document(self, kind: str, known: int, offset: int) -> Result:
         if offset < 0:
-            raise BadArguments(method="GetRevocations", problem="the offset is negative")
-        number, document = self._registry.revocations.current()
+            raise BadArguments(method="GetDocument", problem="the offset is negative")
+        number, document = self._registry.documents.current(kind)
+        self._registry.documents.heard(kind, known, number)
         if number <= known:
             document = b""
         return {"number": number, "length": len(document), "piece": document[offset : offset + MAX_PIECE]}
@@ -104,16 +134,25 @@ class NodeFace(BoundedAMP):
     @Renew.responder
     def renew(self, request: str) -> Result:
         """Give a new certificate, also to who has an expired one."""
-        return self._guarded("Renew", lambda: {"certificate": self._registry.renew(self.serial, request)})
+
+        def answer() -> Result:
+            if self._unknown is not None:
+                self._registry.know(self._unknown)
+            return {"certificate": self._registry.renew(self.serial, request)}
+
+        return self._guarded("Renew", answer)
 
     def _declare(self, node: Prefix, endpoints: str) -> Result:
         self._registry.declare(node, endpoints)
         return {}
 
     def _answer(self, command: str, call: Callable[[Prefix], Result]) -> Result:
-        return self._guarded(
-            command, lambda: call(self._registry.node_of_certificate(self.serial, self._not_after))
-        )
+        def answer() -> Result:
+            if self.node is None:
+                self._know()
+            return call(self._registry.node_of_certificate(self.serial, self._not_after))
+
+        return self._guarded(command, answer)
 
     def _guarded(self, command: str, call: Callable[[], Result]) -> Result:
         source = self._source()
@@ -145,12 +184,4 @@ def _peer(prefix: Prefix, endpoints: str) -> Result:
 
 def _fitting(peers: list[tuple[Prefix, str]]) -> list[Result]:
     """As many of the peers, from the first, as one AMP value holds: some 800 of the usual size."""
-    answer = []
-    room = MAX_VALUE
-    for prefix, endpoints in peers:
-        # Two bytes of length before each key and value, and two at the end of each peer.
-        room -= len("prefix") + len("endpoints") + len(str(prefix)) + len(endpoints.encode()) + 4 * 2 + 2
-        if room < 0:
-            break
-        answer.append(_peer(prefix, endpoints))
-    return answer
+    return fitting(_peer(prefix, endpoints) for prefix, endpoints in peers)

@@ -7,13 +7,15 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address
 
-from cryptography.x509 import CertificateSigningRequest
+from cryptography.x509 import Certificate, CertificateSigningRequest
+from cryptography.x509.oid import NameOID
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from vifibnet.errors import (
+    BadAddress,
     BadArguments,
     BadEmail,
     BadEndpoints,
@@ -27,12 +29,18 @@ from vifibnet.errors import (
     UnknownToken,
 )
 from vifibnet.interfaces import IMailer
-from vifibnet.model.addresses import Prefix
-from vifibnet.pki.authority import NODE_DAYS, Authority
+from vifibnet.model.addresses import Prefix, normal_address
+from vifibnet.pki.authorities import Authorities
+from vifibnet.pki.authority import CLOCK_SKEW, NODE_DAYS
+from vifibnet.pki.certificates import prefix_of
 from vifibnet.pki.requests import check_request
+from vifibnet.registry.authority import AuthorityRenewal
 from vifibnet.registry.connections import Connection, Connections
-from vifibnet.registry.mail import Invitation
+from vifibnet.registry.documents import Documents
+from vifibnet.registry.mail import TokenMail
+from vifibnet.registry.parameters import Parameters
 from vifibnet.registry.revocation import Revocations
+from vifibnet.store.lost import Shown
 from vifibnet.store.pem import Signed, key_hash
 from vifibnet.store.registry import GRACE, RegistryStore
 from vifibnet.wire.endpoints import format_endpoints, is_host, parse_endpoints
@@ -59,15 +67,6 @@ TOKENS_PER_HOUR = 5
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
 
 
-def normal_address(text: str) -> IPv4Address | IPv6Address | None:
-    """The IP address that a connection comes from: no zone, no IPv4 in IPv6's clothes; None if it is none."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
-
-
 def check_email(email: str) -> str:
     """Return the address if mail can be sent to it: local part and DNS name, ASCII only. Raises BadEmail."""
     local, _, domain = email.rpartition("@")
@@ -82,40 +81,51 @@ class Registry:
 
     def __init__(
         self,
-        authority: Authority,
+        authorities: Authorities,
         store: RegistryStore,
         mailer: IMailer,
         clock: IReactorTime,
-        invitation: Invitation,
+        mail: TokenMail,
         *,
         cert_days: float = NODE_DAYS,
         grace: float = GRACE,
     ) -> None:
-        """``clock.seconds()`` counts from 1970; ``invitation`` writes the mail that brings a token.
+        """``clock.seconds()`` counts from 1970; ``mail`` is what brings a token.
 
-        Certificates last ``cert_days``; one that expired may be renewed for ``grace`` seconds.
+        Certificates last ``cert_days`` (may change); one that expired may be renewed for ``grace`` seconds.
         """
-        self._authority = authority
+        self.authorities = authorities
         self._store = store
         self._mailer = mailer
         self._clock = clock
-        self._invitation = invitation
-        self.network = authority.network
+        self._mail = mail
+        self.network = authorities.network
         self.connections = Connections()
-        self._cert_days = cert_days
+        self.cert_days = cert_days
         self._grace = grace
-        self.revocations = Revocations(authority, store, clock, self.connections, grace)
+        self.documents = Documents(authorities, clock, self.connections)
+        self.renewal = AuthorityRenewal(authorities, store, self.documents, clock, grace)
+        self.revocations = Revocations(self.network, store, self.documents, grace)
+        self.parameters = Parameters(store, self.documents)
         self._closed = False
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
         """Do something later, on the registry's clock."""
         return self._clock.callLater(seconds, call)
 
+    def now(self) -> datetime:
+        """The time."""
+        return datetime.fromtimestamp(self._clock.seconds(), UTC)
+
     # -- for everybody --------------------------------------------------------------------------------
 
     def get_ca(self) -> str:
-        """The CA certificate as PEM."""
-        return self._authority.ca_pem.decode("ascii")
+        """The CA certificate as PEM: that of our own certificate, which every node knows."""
+        return self.authorities.known(self.now()).ca_pem.decode("ascii")
+
+    def get_authorities(self) -> list[str]:
+        """The document that names all CAs of the network, signed by each of them."""
+        return self.renewal.for_newcomers()
 
     async def request_token(self, email: str) -> None:
         """Send a token that is good for one certificate within 24 h.
@@ -131,7 +141,7 @@ class Registry:
         # Before the mail: it may arrive, and the token be used, before the mail server's last word does.
         self._store.add_token(token, email)
         try:
-            await self._mailer.send(email, self._invitation.subject, self._invitation.body(email, token))
+            await self._mailer.send(email, self._mail.subject, self._mail.body(token))
         except BaseException:
             self._store.drop_token(token)
             raise
@@ -151,10 +161,10 @@ class Registry:
         return self._store.issue(token, key_hash(checked.public_key()), PREFIX_LENGTH, self._sign(checked))
 
     def _sign(self, request: CertificateSigningRequest) -> Callable[[Prefix, int], Signed]:
-        now = datetime.fromtimestamp(self._clock.seconds(), UTC)
+        now = self.now()
 
         def sign(prefix: Prefix, serial: int) -> Signed:
-            signed = self._authority.sign(request, prefix, serial, now, self._cert_days)
+            signed = self.authorities.signing(now).sign(request, prefix, serial, now, self.cert_days)
             log.info(
                 "signed {subject}, serial number {serial}",
                 subject=signed.subject.rfc4514_string(),
@@ -208,6 +218,32 @@ class Registry:
         if node is None or normal_address(source) != normal_address(claimed):
             raise NotInsideNetwork(address=claimed[:100], network=self.network)
         return node
+
+    def know(self, certificate: Certificate) -> None:
+        """Take a node in again that shows a certificate of our CA which a lost database issued.
+
+        Raises UnknownNode, also CertificateRevoked, where that may not be, and StorageFailed.
+        """
+        if self._store.certificates.standing(certificate.serial_number) is not None:
+            return
+        if not self._store.lost.takes_in:
+            raise UnknownNode
+        try:
+            prefix = prefix_of(certificate)
+            self.network.subnet(prefix)
+        except BadAddress:
+            raise UnknownNode from None
+        emails = certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
+        shown = Shown(
+            prefix,
+            certificate.serial_number,
+            key_hash(certificate.public_key()),
+            Signed.of(certificate),
+            (certificate.not_valid_before_utc + CLOCK_SKEW).timestamp(),
+            str(emails[0].value) if emails else None,
+        )
+        self._store.lost.take_in(shown)
+        log.info("took in {node} again, serial number {serial}", node=str(prefix), serial=shown.serial)
 
     def node_of_certificate(self, serial: int, not_after: datetime) -> Prefix:
         """The node that showed a certificate of our CA. Raises UnknownNode if it is no longer good."""

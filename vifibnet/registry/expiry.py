@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -15,14 +16,14 @@ WARN_DAYS = 90
 
 
 class AuthorityWatch(Service):
-    """Logs once a day, from WARN_DAYS before the authority's end on, when that is."""
+    """Logs once a day, from WARN_DAYS before the newest authority's end on, when that is."""
 
     log = Logger()
 
-    def __init__(self, clock: Any, not_after: datetime) -> None:
-        """``not_after`` (aware) is when the authority expires."""
+    def __init__(self, clock: Any, end: Callable[[], datetime]) -> None:
+        """``end()`` (aware) is when the newest authority expires."""
         self._clock = clock
-        self._not_after = not_after
+        self._end = end
         self._loop = LoopingCall(self._look)
         self._loop.clock = clock
 
@@ -39,12 +40,12 @@ class AuthorityWatch(Service):
     @property
     def days_left(self) -> float:
         """Days until the end; less than 0 after it."""
-        left: float = (self._not_after.timestamp() - self._clock.seconds()) / DAY
+        left: float = (self._end().timestamp() - self._clock.seconds()) / DAY
         return left
 
     def _look(self) -> None:
         days = self.days_left
-        when = f"{self._not_after:%Y-%m-%d}"
+        when = f"{self._end():%Y-%m-%d}"
         if days < 0:
             self.log.critical(
                 "the network's authority expired on {when}: nobody can connect or join any more", when=when
@@ -52,7 +53,7 @@ class AuthorityWatch(Service):
         elif days <= WARN_DAYS:
             self.log.warn(
                 "the network's authority expires on {when}, in {days} days, and every certificate with it:"
-                " plan its successor",
+                " make its successor with vifibnet renew-ca",
                 when=when,
                 days=int(days),
             )

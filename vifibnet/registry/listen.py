@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from vifibnet.errors import BadInput
-from vifibnet.registry.limits import raise_descriptors
+from vifibnet.guard.limits import raise_descriptors
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 -- a registry is there for everybody
 """What is listened on unless the operator says otherwise."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -24,6 +24,7 @@ from zope.interface import implementer
 from vifibnet.errors import MailFailed
 from vifibnet.interfaces import IMailer
 from vifibnet.model.addresses import Network
+from vifibnet.wire.invitation import Invitation
 
 log = Logger()
 
@@ -38,34 +39,32 @@ HANG_UP_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
-class Invitation:
-    """What the mail says: which network, and what to type."""
+class TokenMail:
+    """What a mail with a token says; ``invite`` makes the invitation that it is part of."""
 
     network: Network
-    server: str
-    port: int
-    fingerprint: str
+    invite: Callable[[str], Invitation]
 
     @property
     def subject(self) -> str:
         """The mail's subject; the network's address would only break a line here."""
         return f"Your token for the network {self.network}"
 
-    def body(self, email: str, token: str) -> str:
+    def body(self, token: str) -> str:
         """The mail's text, plain ASCII. The only place where a token is ever written."""
-        command = shlex.join(["--server", self.server, "--port", str(self.port), "--email", email])
+        invitation = self.invite(token)
+        # A line of a mail has at most 998 characters (RFC 5322): enough for two of the longest names.
+        line = replace(invitation, addresses=invitation.addresses[:2])
         return (
             f"Somebody, probably you, asked for a token to join the private network\n"
             f"{self.network} with this e-mail address.\n"
             f"\n"
             f"Token: {token}\n"
             f"\n"
-            f"On the machine that is to join, type this in the directory where its files\n"
-            f"shall be kept:\n"
+            f"Where vifibnet setup is waiting for it, type it in. Otherwise this one line, on\n"
+            f"the machine that is to join, is all that it takes:\n"
             f"\n"
-            f"    vifibnet setup {command} \\\n"
-            f"        --fingerprint {self.fingerprint} \\\n"
-            f"        --token {token}\n"
+            f"    vifibnet setup --dir /var/lib/vifibnet {line}\n"
             f"\n"
             f"The token works once, within 24 hours. If it was not you who asked, do nothing.\n"
         )
@@ -89,13 +88,20 @@ class SMTPMailer:
         endpoint: IStreamClientEndpoint | None = None,
     ) -> None:
         """``sender`` is the address that mails come from, and its domain is our name towards the server."""
+        self._reactor = reactor
         self._clock: IReactorTime = reactor
-        self._endpoint = endpoint or HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
+        self._timeout = timeout
+        self._sending: set[Deferred[None]] = set()
+        self.change(host, port, sender, endpoint)
+
+    def change(
+        self, host: str, port: int, sender: str, endpoint: IStreamClientEndpoint | None = None
+    ) -> None:
+        """Hand the mails that follow to this server."""
+        self._endpoint = endpoint or HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)
         self._where = f"{host} port {port}"
         self._sender = sender
         self._domain = sender.rpartition("@")[2]
-        self._timeout = timeout
-        self._sending: set[Deferred[None]] = set()
 
     async def send(self, to: str, subject: str, body: str) -> None:
         """Hand one mail to the mail server. Raises MailFailed."""
@@ -127,7 +133,7 @@ class SMTPMailer:
         # With a domain of our own it asks no resolver for one.
         message["Message-ID"] = make_msgid(domain=self._domain)
         message["Auto-Submitted"] = "auto-generated"
-        # Anything else would break the long line of the fingerprint in two.
+        # Anything else would break the long line of the invitation in two.
         message.set_content(body, charset="us-ascii", cte="7bit")
         return message.as_bytes()
 

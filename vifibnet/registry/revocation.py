@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from ipaddress import AddressValueError, IPv6Address
-from itertools import islice
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from vifibnet.errors import BadAddress, NoSuchNode
 from vifibnet.model.addresses import Network, Prefix
-from vifibnet.pki.authority import Authority
-from vifibnet.pki.revocation import sign_revocations
-from vifibnet.registry.connections import Connections
+from vifibnet.registry.documents import Documents
 from vifibnet.store.registry import GRACE, RegistryStore
+from vifibnet.wire.document import Kind
+from vifibnet.wire.revocation import format_revocations
 
 log = Logger()
-
-AT_ONCE = 100
-"""How many nodes are told before others get a turn: a push to one takes some 50 µs."""
 
 MAX_REASON = 200
 """Characters of a reason."""
@@ -28,28 +23,22 @@ class Revocations:
     """The network's revocation list."""
 
     def __init__(
-        self,
-        authority: Authority,
-        store: RegistryStore,
-        clock: IReactorTime,
-        connections: Connections,
-        grace: float = GRACE,
+        self, network: Network, store: RegistryStore, documents: Documents, grace: float = GRACE
     ) -> None:
         """``grace``: seconds for which an expired certificate may still be renewed."""
-        self._authority = authority
+        self._network = network
         self._store = store
-        self._clock = clock
         self._grace = grace
-        self._signed: tuple[int, bytes] | None = None
-        self.connections = connections
+        self.documents = documents
+        documents.add(Kind.REVOCATIONS, store.certificates.number, self._lines)
 
-    def current(self) -> tuple[int, bytes]:
-        """The list's number and the signed document. The number is 0 when nothing was ever revoked."""
-        number = self._store.certificates.number()
-        if self._signed is None or self._signed[0] != number:
-            listed = self._store.certificates.revoked(self._grace)
-            self._signed = number, sign_revocations(self._authority, number, listed)
-        return self._signed
+    def _lines(self) -> list[str]:
+        return format_revocations(self._store.certificates.revoked(self._grace))
+
+    @property
+    def number(self) -> int:
+        """The list's number; 0 when nothing was ever revoked."""
+        return self._store.certificates.number()
 
     def revoke(self, what: str, reason: str, by: str) -> str:
         """Revoke a node (``what`` is its prefix, or an address of its subnet) or one certificate (its serial
@@ -66,7 +55,7 @@ class Revocations:
                 raise NoSuchNode(what=what)
             prefix, done = standing.prefix, f"the certificate {serial} of {standing.prefix}"
         else:
-            prefix = named_node(what, self._authority.network, self._store)
+            prefix = named_node(what, self._network, self._store)
             count = certificates.revoke_node(prefix, reason, by)
             if not count:
                 raise NoSuchNode(what=what)
@@ -80,25 +69,12 @@ class Revocations:
 
     def changed(self) -> None:
         """There may be a new list: who is on it is cut off, everybody else is told."""
-        number, _ = self.current()
-        telling = []
-        for connection in list(self.connections):
+        for connection in list(self.documents.connections):
             standing = self._store.certificates.standing(connection.serial)
             if standing is None or standing.revoked:
                 connection.abort()
-            else:
-                telling.append(connection)
-        rest = iter(telling)
-
-        def tell() -> None:
-            some = list(islice(rest, AT_ONCE))
-            for connection in some:
-                if connection in self.connections:
-                    connection.revocations_changed(number)
-            if len(some) == AT_ONCE:
-                self._clock.callLater(0, tell)
-
-        tell()
+                self.documents.connections.discard(connection)
+        self.documents.changed(Kind.REVOCATIONS)
 
 
 def _serial(what: str) -> int | None:

@@ -19,8 +19,8 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from twisted.web.xmlrpc import XMLRPC, Fault, addIntrospection
 
 from vifibnet.errors import BadArguments, InternalError, NotXMLRPC, RegistryRefusal, UnknownMethod
+from vifibnet.guard.limits import Limits, Rate
 from vifibnet.registry.core import Registry
-from vifibnet.registry.limits import Limits, Rate
 
 log = Logger()
 
@@ -72,6 +72,11 @@ class RegistryXMLRPC(XMLRPC):
     def xmlrpc_getCa(self, source: str) -> str:  # noqa: N802
         """getCa(): the network's CA certificate as PEM."""
         return self._registry.get_ca()
+
+    @method("array")
+    def xmlrpc_getAuthorities(self, source: str) -> list[str]:  # noqa: N802
+        """getAuthorities(): the document that names the network's CA certificates, signed by each of them."""
+        return self._registry.get_authorities()
 
     @method("boolean", "string")
     async def xmlrpc_requestToken(self, source: str, email: str) -> bool:  # noqa: N802

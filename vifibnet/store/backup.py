@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vifibnet.errors import BadInput
+from vifibnet.files import sync
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,7 @@ def copy_database(source: str, target: Path) -> Copied:
 
 def _appear(temporary: Path, target: Path) -> int:
     """Put a complete file in its place, on the disk; its size."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(temporary)
     temporary.rename(target)
-    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(target.parent)
     return target.stat().st_size

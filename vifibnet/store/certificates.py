@@ -22,6 +22,10 @@ MAX_CERTIFICATES = 10
 """How many certificates that have not expired a node may have."""
 
 
+MAX_STANDINGS = 10_000
+"""How many certificates' standings are remembered."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """Whose certificate it is, until when it is valid (seconds since 1970), and whether it still counts."""
@@ -60,9 +64,26 @@ class CertificateStore:
     def __init__(self, db: sqlite3.Connection, clock_seconds: Callable[[], float]) -> None:
         self._db = db
         self._now = clock_seconds
+        self._standings: dict[int, Standing | None] = {}
+        self._changes = -1
 
     def standing(self, serial: int) -> Standing | None:
-        """What there is to say of a certificate; None if we never issued it, or its prefix was given up."""
+        """What there is to say of a certificate; None if we never issued it, or its prefix was given up.
+
+        Remembered until anything in the database is changed, which we alone do.
+        """
+        if self._db.in_transaction:
+            # What it has changed may yet be taken back.
+            return self._look_up(serial)
+        changes = self._db.total_changes
+        if changes != self._changes or len(self._standings) >= MAX_STANDINGS:
+            self._standings.clear()
+            self._changes = changes
+        if serial not in self._standings:
+            self._standings[serial] = self._look_up(serial)
+        return self._standings[serial]
+
+    def _look_up(self, serial: int) -> Standing | None:
         row = self._db.execute(
             "SELECT prefix.bits, certificate.not_after,"
             " EXISTS (SELECT 1 FROM revocation WHERE serial = certificate.serial)"
@@ -70,6 +91,16 @@ class CertificateStore:
             (str(serial),),
         ).fetchone()
         return Standing(Prefix.from_bits(row[0]), row[1], bool(row[2])) if row else None
+
+    def outstanding(self, before: float, since: float) -> bool:
+        """Whether there is a certificate, issued before a time, that was still valid at another.
+
+        Looks at all of them where there is none (100,000 in some 10 ms): for now and then.
+        """
+        found = self._db.execute(
+            "SELECT 1 FROM certificate WHERE issued < ? AND not_after > ? LIMIT 1", (before, since)
+        )
+        return found.fetchone() is not None
 
     def revoke(self, serial: int, reason: str, by: str) -> bool:
         """Revoke one certificate; False if there is none, or it was revoked before."""
@@ -104,7 +135,8 @@ class CertificateStore:
         """
         now = self._now()
         rows = self._db.execute(
-            "SELECT serial, bits, EXISTS (SELECT 1 FROM certificate WHERE certificate.bits = revocation.bits"
+            "SELECT serial, bits, spares OR EXISTS (SELECT 1 FROM certificate"
+            " WHERE certificate.bits = revocation.bits"
             " AND certificate.not_after > ?"
             " AND NOT EXISTS (SELECT 1 FROM revocation WHERE serial = certificate.serial))"
             " FROM revocation WHERE not_after > ?",

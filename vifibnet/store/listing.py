@@ -40,6 +40,26 @@ class ListedToken:
     used: Prefix | None
 
 
+@dataclass(frozen=True)
+class Counts:
+    """How many nodes there are, tokens that have not expired, nodes that can be reached."""
+
+    nodes: int
+    tokens: int
+    declared: int
+
+
+def counts(db: sqlite3.Connection, now: float, declared_since: float) -> Counts:
+    """Count, in indexes alone: some 20 ms for 100,000 of each."""
+    given, released, tokens, declared = db.execute(
+        "SELECT (SELECT count(*) FROM prefix WHERE serial IS NOT NULL AND expires > 0),"
+        " (SELECT count(*) FROM prefix WHERE released IS NOT NULL AND expires > 0),"
+        " (SELECT count(*) FROM token WHERE expires > ?), (SELECT count(*) FROM peer WHERE declared > ?)",
+        (now, declared_since),
+    ).fetchone()
+    return Counts(given - released, tokens, declared)
+
+
 def nodes(
     db: sqlite3.Connection, start: str, count: int, declared_since: float
 ) -> tuple[list[ListedNode], str]:

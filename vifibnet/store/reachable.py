@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from vifibnet.model.addresses import Prefix
 
@@ -40,9 +40,8 @@ def sample(
     slots = _slots(db)
     unwanted = {prefix.bits for prefix in exclude}
     # Some of those drawn may be unwanted or too old.
-    drawn = rng.sample(range(1, slots + 1), min(slots, count + len(unwanted) + 8))
     found: list[tuple[Prefix, str]] = []
-    for slot in drawn:
+    for slot in _draw(rng, slots, min(slots, count + len(unwanted) + 8)):
         if len(found) >= count:
             break
         bits, endpoints, declared = db.execute(
@@ -51,6 +50,19 @@ def sample(
         if bits not in unwanted and declared > since:
             found.append((Prefix.from_bits(bits), endpoints))
     return found
+
+
+def _draw(rng: random.Random, slots: int, most: int) -> Iterator[int]:
+    """Up to so many slots in random order, each once; one alone costs no more than it has to."""
+    if 2 * most > slots:
+        yield from rng.sample(range(1, slots + 1), most)
+        return
+    drawn: set[int] = set()
+    while len(drawn) < most:
+        slot = 1 + int(rng.random() * slots)
+        if slot not in drawn:
+            drawn.add(slot)
+            yield slot
 
 
 def _slots(db: sqlite3.Connection) -> int:

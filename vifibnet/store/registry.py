@@ -21,7 +21,9 @@ from vifibnet.store import listing, reachable
 from vifibnet.store.audit import REGISTRY, record
 from vifibnet.store.certificates import MARGIN, CertificateStore, add_certificate, new_serial
 from vifibnet.store.database import bind_network, changing, open_database
-from vifibnet.store.listing import ListedNode, ListedToken
+from vifibnet.store.listing import Counts, ListedNode, ListedToken
+from vifibnet.store.lost import LostStore
+from vifibnet.store.parameters import ParameterStore
 from vifibnet.store.pem import SQL_FUNCTIONS, Signed
 from vifibnet.store.revocations import revoke
 from vifibnet.store.space import allocate, free
@@ -62,6 +64,8 @@ class RegistryStore:
         self._now = clock_seconds
         self._rng = rng or secrets.SystemRandom()
         self.certificates = CertificateStore(db, clock_seconds)
+        self.parameters = ParameterStore(db, clock_seconds)
+        self.lost = LostStore(db, clock_seconds)
 
     @classmethod
     def open(
@@ -162,7 +166,7 @@ class RegistryStore:
             email, length, spent_on = row
             if spent_on is not None:
                 return self._issued(spent_on, key_hash, email)
-            prefix = allocate(self._db, length_default if length is None else length)
+            prefix = allocate(self._db, length_default if length is None else length, self._rng)
             serial = new_serial(self._db)
             signed = sign(prefix, serial)
             self._db.execute(
@@ -284,6 +288,10 @@ class RegistryStore:
     def tokens(self, start: str, count: int) -> tuple[list[ListedToken], str]:
         """A page of tokens, see ``listing``."""
         return listing.tokens(self._db, start, count, self._now())
+
+    def counts(self) -> Counts:
+        """How many there are of what, see ``listing``."""
+        return listing.counts(self._db, self._now(), self._now() - PEER_LIFE)
 
     # -- housekeeping ---------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vifibnet.errors import BadInput
+from vifibnet.files import sync
 from vifibnet.store.audit import record
 from vifibnet.store.database import back_up, open_database, transaction
 from vifibnet.store.lock import DatabaseLock
@@ -51,7 +52,7 @@ def restore_database(backup: Path, target: Path, by: str, now: float) -> Restore
         try:
             temporary = stack.enter_context(_copy_of(backup, target))
             taken = _take_over(temporary, target, backup) if there else None
-            nodes = _finish(temporary, backup, by, now)
+            nodes = _finish(temporary, backup, by, now, taken is None)
             return Restored(nodes, _replace(target, temporary, now), taken)
         except sqlite3.Error as error:
             raise BadInput(backup, f"cannot be used ({error})", "give another backup") from error
@@ -121,19 +122,23 @@ def _open(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _finish(temporary: Path, backup: Path, by: str, now: float) -> int:
-    """Note what was done, and make one file of it that is on the disk; how many nodes there are."""
+def _finish(temporary: Path, backup: Path, by: str, now: float, blind: bool) -> int:
+    """Note what was done, and make one file of it that is on the disk; how many nodes there are.
+
+    ``blind``: nobody knows who joined since the backup was made, and has which prefix.
+    """
     with contextlib.closing(_open(temporary)) as db:
         with transaction(db):
             # Whatever the nodes have got since, this is newer.
             db.execute("UPDATE parameter_version SET number = max(number + 1, ?)", (int(now),))
             record(db, now, "restored", backup.name, by)
+            if blind:
+                db.execute("INSERT OR IGNORE INTO lost (id) VALUES (1)")
         (nodes,) = db.execute(
             "SELECT count(*) FROM prefix WHERE serial IS NOT NULL AND released IS NULL"
         ).fetchone()
         db.execute("PRAGMA journal_mode = DELETE").fetchone()
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(temporary)
     return int(nodes)
 
 
@@ -154,9 +159,5 @@ def _replace(target: Path, temporary: Path, now: float) -> Path | None:
             else:
                 path.unlink(missing_ok=True)
     temporary.rename(target)
-    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(target.parent)
     return kept

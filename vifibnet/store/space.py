@@ -5,6 +5,7 @@ All functions work inside the caller's transaction.
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from itertools import pairwise
 
@@ -12,23 +13,61 @@ from vifibnet.errors import NetworkFull
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.allocation import split
 
+ROOM_BITS = 8
+"""How many more digits than the largest free prefix a room has, chosen at random."""
 
-def allocate(db: sqlite3.Connection, length: int) -> Prefix:
+
+def allocate(db: sqlite3.Connection, length: int, rng: random.Random) -> Prefix:
     """Split the longest free prefix that is short enough, and leave all parts free.
 
     The caller gives the first part to somebody before the transaction ends. Raises NetworkFull.
+
+    Where an earlier database is lost, whose nodes may not all have come back, what looks free may be
+    somebody's, and above all the gaps between those who have. Then all new prefixes are taken from one room
+    after the other, each chosen at random in the largest free prefix: the upper half as long as nobody has
+    come, for prefixes are given from the lower end. Whoever comes later finds its prefix taken with a
+    probability of 1 in 256 where this is not the first loss, and practically never where it is.
     """
-    row = db.execute(
-        "SELECT bits FROM prefix INDEXED BY prefix_free WHERE serial IS NULL AND length(bits) <= ?"
-        " ORDER BY length(bits) DESC, bits LIMIT 1",
-        (length,),
-    ).fetchone()
-    if row is None:
+    if db.execute("SELECT 1 FROM lost WHERE id = 1").fetchone():
+        free = _in_room(db, length, rng)
+    else:
+        row = db.execute(
+            "SELECT bits FROM prefix INDEXED BY prefix_free WHERE serial IS NULL AND length(bits) <= ?"
+            " ORDER BY length(bits) DESC, bits LIMIT 1",
+            (length,),
+        ).fetchone()
+        free = row[0] if row else None
+    if free is None:
         raise NetworkFull(length=length)
-    given, rest = split(row[0], length)
-    db.execute("DELETE FROM prefix WHERE bits = ?", row)
+    given, rest = split(free, length)
+    db.execute("DELETE FROM prefix WHERE bits = ?", (free,))
     db.executemany("INSERT INTO prefix (bits) VALUES (?)", [(bits,) for bits in (given, *rest)])
     return Prefix.from_bits(given)
+
+
+def _in_room(db: sqlite3.Connection, length: int, rng: random.Random) -> str | None:
+    """The longest free prefix, short enough, in the room; in a new one where this one has none."""
+    (room,) = db.execute("SELECT room FROM lost WHERE id = 1").fetchone()
+    for size in range(length, len(room) - 1, -1) if room is not None else ():
+        row = db.execute(
+            "SELECT bits FROM prefix INDEXED BY prefix_free WHERE serial IS NULL AND length(bits) = ?"
+            " AND bits >= ? AND bits < ? ORDER BY bits LIMIT 1",
+            (size, room, room + "2"),
+        ).fetchone()
+        if row is not None:
+            return str(row[0])
+    row = db.execute(
+        "SELECT bits FROM prefix INDEXED BY prefix_free WHERE serial IS NULL"
+        " ORDER BY length(bits), bits DESC LIMIT 1"
+    ).fetchone()
+    if row is None or len(row[0]) > length:
+        return None
+    room = row[0] or "1"
+    while len(room) < min(len(row[0]) + ROOM_BITS, length):
+        room += rng.choice("01")
+    take(db, room)
+    db.execute("UPDATE lost SET room = ? WHERE id = 1", (room,))
+    return str(room)
 
 
 def take(db: sqlite3.Connection, bits: str) -> bool:

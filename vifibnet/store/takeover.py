@@ -47,6 +47,10 @@ def take_over(old: sqlite3.Connection, new: sqlite3.Connection) -> Taken:
             continue
         _update(new, row, certificates)
     _tokens(old, new)
+    new.executemany(
+        "INSERT OR REPLACE INTO lost (id, until, room) VALUES (?, ?, ?)",
+        old.execute("SELECT id, until, room FROM lost"),
+    )
     return Taken(nodes, _revocations(old, new), lost)
 
 
@@ -72,14 +76,14 @@ def _revocations(old: sqlite3.Connection, new: sqlite3.Connection) -> int:
     """Every revocation, with a number of its own if that is taken."""
     count = 0
     for number, serial, *rest in old.execute(
-        "SELECT number, serial, bits, revoked, not_after, reason FROM revocation ORDER BY number"
+        "SELECT number, serial, bits, revoked, not_after, reason, spares FROM revocation ORDER BY number"
     ):
         if new.execute("SELECT 1 FROM revocation WHERE serial = ?", (serial,)).fetchone():
             continue
         taken = new.execute("SELECT 1 FROM revocation WHERE number = ?", (number,)).fetchone()
         new.execute(
-            "INSERT INTO revocation (number, serial, bits, revoked, not_after, reason)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO revocation (number, serial, bits, revoked, not_after, reason, spares)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (version(new) + 1 if taken else number, serial, *rest),
         )
         count += 1

@@ -112,6 +112,76 @@ class Revoke(RegistryCommand):
     response: ClassVar[list] = [(b"done", amp.Unicode()), (b"number", amp.Integer())]
 
 
+SETTING: list[tuple[bytes, amp.Argument]] = [
+    (b"name", amp.Unicode()),
+    (b"value", amp.Unicode(optional=True)),
+    (b"changed", amp.Float()),
+]
+"""A parameter that was set: its value as text ("": none), unless that is a secret, and when it was set."""
+
+CHANGE: list[tuple[bytes, amp.Argument]] = [(b"name", amp.Unicode()), (b"value", amp.Unicode(optional=True))]
+"""A parameter and what it is to be; no value: the default."""
+
+
+class SetParameters(RegistryCommand):
+    """Change the network's parameters, all or none; no ``changes``: only tell what they are.
+
+    ``before`` and ``after`` are the parameters that are set; ``changed`` the names of those that differ.
+    ``told`` is how many nodes are connected and were told of the document with this ``number``.
+    """
+
+    commandName = b"SetParameters"
+    arguments: ClassVar[list] = [(b"changes", amp.AmpList(CHANGE))]
+    response: ClassVar[list] = [
+        (b"before", amp.AmpList(SETTING)),
+        (b"after", amp.AmpList(SETTING)),
+        (b"changed", amp.ListOf(amp.Unicode())),
+        (b"number", amp.Integer()),
+        (b"told", amp.Integer()),
+    ]
+
+
+class Status(RegistryCommand):
+    """How the registry is: how many ``nodes`` there are and are ``connected``, ``tokens`` that have not
+    expired, nodes that have ``declared`` where they can be reached; the revocation list's number."""
+
+    commandName = b"Status"
+    arguments: ClassVar[list] = []
+    response: ClassVar[list] = [
+        (b"network", amp.Unicode()),
+        (b"version", amp.Unicode()),
+        (b"started", amp.Float()),
+        (b"nodes", amp.Integer()),
+        (b"connected", amp.Integer()),
+        (b"tokens", amp.Integer()),
+        (b"declared", amp.Integer()),
+        (b"revocations", amp.Integer()),
+        (b"authority_expires", amp.Float()),
+    ]
+
+
+class RenewCA(RegistryCommand):
+    """Make the authority that follows on the network's newest one, and lasts so many ``days``.
+
+    The old one signs until ``signs_from``, which is ``wait`` seconds from now unless that one ends too soon.
+    """
+
+    commandName = b"RenewCA"
+    arguments: ClassVar[list] = [
+        (b"new_key", amp.Boolean()),
+        (b"days", amp.Integer()),
+        (b"wait", amp.Integer()),
+    ]
+    response: ClassVar[list] = [
+        (b"fingerprint", amp.Unicode()),
+        (b"signs_from", amp.Float()),
+        (b"end", amp.Float()),
+        (b"old_end", amp.Float()),
+        (b"ca", amp.Unicode()),
+        (b"key", amp.Unicode()),
+    ]
+
+
 class Backup(RegistryCommand):
     """Write a copy of the database into a file that is not there yet, named by its absolute path."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from twisted.protocols import amp
 
@@ -21,8 +22,24 @@ PEER: list[tuple[bytes, amp.Argument]] = [(b"prefix", amp.Unicode()), (b"endpoin
 """A peer: its prefix (``5/16``) and its endpoint string."""
 
 
+MAX_VALUE = 0xFFFF
+"""Bytes of one value in an AMP box."""
+
 MAX_PIECE = 60_000
-"""Bytes of a document that one answer holds; an AMP value has at most 65,535."""
+"""Bytes of a document that one answer holds; an AMP value has at most MAX_VALUE."""
+
+
+def fitting(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many of the rows of an AmpList (texts and numbers), from the first, as one AMP value holds."""
+    answer = []
+    room = MAX_VALUE
+    for row in rows:
+        # Two bytes of length before each key and value, and two at the end of each row.
+        room -= 2 + sum(len(key) + len(str(value).encode()) + 4 for key, value in row.items())
+        if room < 0:
+            break
+        answer.append(row)
+    return answer
 
 
 class RegistryCommand(amp.Command):
@@ -55,15 +72,19 @@ class GetBootstrapPeer(RegistryCommand):
     response: ClassVar[list] = [*PEER, SEEN]
 
 
-class GetRevocations(RegistryCommand):
-    """Ask for the revocation list if its number is greater than ``number``, from byte ``offset`` on.
+class GetDocument(RegistryCommand):
+    """Ask for the document of a kind if its number is greater than ``number``, from byte ``offset`` on.
 
-    The answer has the list's number, how long the document is in all, and up to MAX_PIECE bytes of it; none
-    when the caller has that number already. A number that changes from piece to piece means: begin again.
+    The answer has the number, how long the document is in all, and up to MAX_PIECE bytes of it; none when
+    the caller has that number already. A number that changes from piece to piece means: begin again.
     """
 
-    commandName = b"GetRevocations"
-    arguments: ClassVar[list] = [(b"number", amp.Integer()), (b"offset", amp.Integer())]
+    commandName = b"GetDocument"
+    arguments: ClassVar[list] = [
+        (b"kind", amp.Unicode()),
+        (b"number", amp.Integer()),
+        (b"offset", amp.Integer()),
+    ]
     response: ClassVar[list] = [
         (b"number", amp.Integer()),
         (b"length", amp.Integer()),
@@ -75,7 +96,8 @@ class GetRevocations(RegistryCommand):
 class Renew(RegistryCommand):
     """Trade a certificate request (PEM) for a new certificate (PEM) with the caller's prefix.
 
-    The only command that an expired certificate may still call, for as long as the registry's grace lasts.
+    The only command that an expired certificate may still call, for as long as the registry's grace lasts,
+    beside GetDocument for the authorities.
     """
 
     commandName = b"Renew"
@@ -83,9 +105,17 @@ class Renew(RegistryCommand):
     response: ClassVar[list] = [(b"certificate", amp.Unicode()), SEEN]
 
 
-class RevocationsChanged(amp.Command):
-    """From the registry to a node: there is a revocation list with this number. There is no answer."""
+class DocumentChanged(amp.Command):
+    """From the registry to a node: there is a document of this kind with this number. There is no answer."""
 
-    commandName = b"RevocationsChanged"
-    arguments: ClassVar[list] = [(b"number", amp.Integer())]
+    commandName = b"DocumentChanged"
+    arguments: ClassVar[list] = [(b"kind", amp.Unicode()), (b"number", amp.Integer())]
     requiresAnswer = False
+
+
+class Ping(amp.Command):
+    """From the registry to a node that has said nothing for long: any answer will do."""
+
+    commandName = b"Ping"
+    arguments: ClassVar[list] = []
+    response: ClassVar[list] = []

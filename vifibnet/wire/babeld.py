@@ -1,26 +1,40 @@
-"""babeld 1.12: its command line, and the lines of its control socket."""
+"""babeld 1.12: its command line, its configuration, and the lines of its control socket."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 
+from vifibnet.errors import BadInput
 from vifibnet.model.addresses import Network, Prefix
+from vifibnet.model.liveness import INFINITY
 
-INFINITY = 65535
-"""A cost or metric that means unreachable (RFC 8966)."""
+PORT = 6696
+"""Babel's UDP port."""
 
 UPDATES = (2.0, 20.0)
 """Seconds between two full dumps of the routes, at least and at most; four hellos in between. A new neighbour
 waits that long for what we know of others, and all of it costs some 30 bytes a route each time."""
 
 
+ASK_AGAIN = 0.2
+"""Seconds within which a request for a lost route is repeated, twice."""
+
+KEY_LENGTHS = range(16, 33)
+"""How many bytes a key may have: blake2s takes no more, and fewer could be guessed."""
+
+
 @dataclass(frozen=True)
 class BabeldSettings:
     """What babeld is told. ``tunnels`` are our taps (whether they exist yet or not), ``lan`` the operator's
-    interfaces; ``hello`` in seconds; ``verbose`` 0 to 5; ``log`` is the directory of its log file."""
+    interfaces; ``hello`` in seconds; ``update_interval``, too, or None for one that suits the hello interval;
+    ``key``: only who has it is believed; ``verbose`` 0 to 5; ``log`` is the directory of its log file.
+
+    Raises BadInput for a key of a wrong length.
+    """
 
     network: Network
     prefix: Prefix
@@ -31,6 +45,13 @@ class BabeldSettings:
     hello: float = 15
     wireless: bool = False
     verbose: int = 0
+    update_interval: float | None = None
+    key: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.key is not None and len(self.key) not in KEY_LENGTHS:
+            shortest, longest = KEY_LENGTHS[0], KEY_LENGTHS[-1]
+            raise BadInput("babel key", f"it has {len(self.key)} bytes", f"give {shortest} to {longest}")
 
     @property
     def socket(self) -> Path:
@@ -43,29 +64,47 @@ class BabeldSettings:
         return self.state / "babeld.pid"
 
     @property
+    def configuration_file(self) -> Path:
+        """Its configuration; the key is in it."""
+        return self.state / "vifibnet-babeld.conf"
+
+    @property
     def log_file(self) -> Path:
         """Its log file."""
         return self.log / "vifibnet-babeld.log"
 
+    @property
+    def update(self) -> float:
+        """Seconds between two full dumps of the routes."""
+        if self.update_interval is not None:
+            return self.update_interval
+        return min(max(4 * self.hello, UPDATES[0]), UPDATES[1])
+
 
 def command(settings: BabeldSettings) -> list[str]:
-    """babeld's command line. It reads no configuration file, sets no sysctl, and listens to nobody outside.
+    """babeld's command line: everybody on the machine may read it, so what matters is in a file."""
+    # Each interface has an interval of its own. This one decides how soon an unanswered request for a lost
+    # route is asked again: after half of it.
+    hello = _seconds(min(settings.hello, ASK_AGAIN))
+    result = ["babeld", "-c", str(settings.configuration_file), "-h", hello, "-H", hello]
+    result += ["-d", str(settings.verbose), "-I", str(settings.pid_file)]
+    result += ["-S", str(settings.state / "vifibnet.babeld.state")]
+    return [*result, "-G", str(settings.socket), "-L", str(settings.log_file)]
+
+
+def configuration(settings: BabeldSettings) -> str:
+    """babeld's configuration. It sets no sysctl, and listens to nobody outside.
 
     It announces our subnet alone, believes routes inside the network alone, and none to our own subnet.
     Its router id is a new one at every start: what others remember of an earlier run cannot stand against us.
     """
-    kind = "wireless" if settings.wireless else "tunnel"
-    interfaces = [(name, kind) for name in settings.tunnels]
-    interfaces += [(name, "wireless" if settings.wireless else "auto") for name in settings.lan]
-    hello = _seconds(settings.hello)
-    update = _seconds(min(max(4 * settings.hello, UPDATES[0]), UPDATES[1]))
     subnet = settings.network.subnet(settings.prefix)
     statements = [
         "skip-kernel-setup true",
         "random-id true",
-        # A route heard of before its link's cost is known counts as infinitely long at first, and at half of
-        # what is too much after each of these seconds: by default a direct way is shunned for half a minute.
-        "smoothing-half-life 1",
+        # A metric counts as it is: smoothed ones would keep a direct way unused for half a minute, because a
+        # route that is heard of before its link's cost is known counts as infinitely long at first.
+        "smoothing-half-life 0",
         # A tap without its openvpn has no carrier: the neighbours behind it are gone at once.
         "link-detect true",
         f"redistribute ip {subnet} eq {subnet.prefixlen} allow",
@@ -75,17 +114,47 @@ def command(settings: BabeldSettings) -> list[str]:
         f"in ip {settings.network} ge {settings.network.length} allow",
         "in deny",
         f"install pref-src {settings.network.address(settings.prefix)}",
-        *(
-            f"interface {_quoted(name)} type {kind} hello-interval {hello} update-interval {update}"
-            for name, kind in interfaces
-        ),
+        *_set_key(settings),
+        *(_add_interface(settings, name) for name in _interfaces(settings)),
     ]
-    result = ["babeld", "-c", "/dev/null", "-h", hello, "-H", hello, "-d", str(settings.verbose)]
-    result += ["-I", str(settings.pid_file), "-S", str(settings.state / "vifibnet.babeld.state")]
-    result += ["-G", str(settings.socket), "-L", str(settings.log_file)]
-    for statement in statements:
-        result += ["-C", statement]
-    return result
+    return "".join(f"{statement}\n" for statement in statements)
+
+
+def change(old: BabeldSettings, new: BabeldSettings) -> tuple[str, ...] | None:
+    """The lines that make a running babeld with the old settings obey the new ones; None when only another
+    start does.
+
+    It takes a new value for a key that it has, and new interfaces; whatever else is said of an interface that
+    it has is answered with ``ok`` and forgotten.
+    """
+    before, after = _interfaces(old), _interfaces(new)
+    added = [name for name in after if name not in before]
+    same = replace(old, key=new.key, tunnels=new.tunnels, lan=new.lan)
+    if same != new or not before.items() <= after.items() or (old.key is None) != (new.key is None):
+        return None
+    return (*(_set_key(new) if old.key != new.key else ()), *(_add_interface(new, name) for name in added))
+
+
+def _interfaces(settings: BabeldSettings) -> dict[str, bool]:
+    """All interfaces, and whether each is a tunnel."""
+    return {name: name in settings.tunnels for name in (*settings.tunnels, *settings.lan)}
+
+
+def _set_key(settings: BabeldSettings) -> tuple[str, ...]:
+    """What gives the key its value."""
+    if settings.key is None:
+        return ()
+    return (f"key id vifibnet type blake2s128 value {settings.key.hex()}",)
+
+
+def _add_interface(settings: BabeldSettings, name: str) -> str:
+    """What adds an interface, with all parameters: defaults do not hold for one that is added later."""
+    kind = "tunnel" if name in settings.tunnels else "auto"
+    words = [f"interface {_quoted(name)} type {'wireless' if settings.wireless else kind}"]
+    words += [f"hello-interval {_seconds(settings.hello)} update-interval {_seconds(settings.update)}"]
+    # openvpn authenticates the tunnels, and node.prompter has no key.
+    signed = settings.key is not None and name not in settings.tunnels
+    return " ".join(words + (["key vifibnet"] if signed else []))
 
 
 def _quoted(name: str) -> str:
@@ -150,6 +219,33 @@ class Route:
         return self.installed and self.metric < INFINITY
 
 
+def unused(routes: Collection[Route], interface: str, via: str, cost: int) -> bool:
+    """Whether nothing takes the way via this neighbour, which costs at least so much now, that has a better
+    one. Where its cost is not that yet, babel has not heard of it."""
+    ours = [each for each in routes if each.interface == interface and each.via == via and each.reachable]
+    if any(each.metric - each.refmetric < cost for each in ours):
+        return False
+    metrics = {each.prefix: each.metric for each in ours}
+    return not any(each.metric < metrics.get(each.prefix, 0) for each in routes)
+
+
+def elsewhere(
+    routes: Collection[Route], interface: str, via: str
+) -> dict[tuple[str, str], list[IPv6Network]]:
+    """For what goes via this neighbour, who else has the shortest other way: by interface and address."""
+    here = {
+        each.prefix for each in routes if (each.interface, each.via) == (interface, via) and each.reachable
+    }
+    best: dict[IPv6Network, Route] = {}
+    for each in routes:
+        if each.prefix in here and (each.interface, each.via) != (interface, via) and each.metric < INFINITY:
+            best[each.prefix] = min(best.get(each.prefix, each), each, key=lambda route: route.metric)
+    found: dict[tuple[str, str], list[IPv6Network]] = {}
+    for prefix, route in best.items():
+        found.setdefault((route.interface, route.via), []).append(prefix)
+    return found
+
+
 @dataclass(frozen=True)
 class Change:
     """babeld says that something is there (``verb`` add or change) or gone (flush)."""
@@ -182,6 +278,18 @@ def parse_monitor(line: str) -> Change | Reply | None:
         return None
 
 
+@lru_cache(maxsize=4096)
+def _address(text: str) -> str:
+    """An address as everybody spells it. The same few are read all the time. Raises ValueError."""
+    return str(IPv6Address(text))
+
+
+@lru_cache(maxsize=4096)
+def _prefix(text: str) -> IPv6Network:
+    """Likewise."""
+    return IPv6Network(text)
+
+
 def _interface(name: str, fields: dict[str, str]) -> Interface:
     return Interface(name, {"true": True, "false": False}[fields["up"]], fields.get("ipv6"))
 
@@ -189,7 +297,7 @@ def _interface(name: str, fields: dict[str, str]) -> Interface:
 def _neighbour(name: str, fields: dict[str, str]) -> Neighbour:
     return Neighbour(
         id=name,
-        address=str(IPv6Address(fields["address"])),
+        address=_address(fields["address"]),
         interface=fields["if"],
         reach=int(fields["reach"], 16),
         rxcost=int(fields["rxcost"]),
@@ -200,17 +308,17 @@ def _neighbour(name: str, fields: dict[str, str]) -> Neighbour:
 
 
 def _xroute(name: str, fields: dict[str, str]) -> Xroute:
-    return Xroute(name, IPv6Network(fields["prefix"]), int(fields["metric"]))
+    return Xroute(name, _prefix(fields["prefix"]), int(fields["metric"]))
 
 
 def _route(name: str, fields: dict[str, str]) -> Route:
     return Route(
         id=name,
-        prefix=IPv6Network(fields["prefix"]),
+        prefix=_prefix(fields["prefix"]),
         installed={"yes": True, "no": False}[fields["installed"]],
         metric=int(fields["metric"]),
         refmetric=int(fields["refmetric"]),
-        via=str(IPv6Address(fields["via"])),
+        via=_address(fields["via"]),
         interface=fields["if"],
     )
 

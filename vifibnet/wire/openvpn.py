@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 from vifibnet.model.addresses import Prefix
@@ -17,8 +18,18 @@ SERVER_PROTOCOLS = {"udp": "udp6", "tcp-server": "tcp6-server"}
 CONNECT_TIMEOUT = 3
 """Seconds that a client gives one endpoint."""
 
+PING = 1
+"""Seconds between two pings of openvpn's own. Far below the least time after which silence ends a tunnel,
+whatever hello interval the other end has: it may be following another value of the network's."""
+
 RESOLVE_TIMEOUT = 2
 """Seconds that a client gives one DNS name."""
+
+FULL = "full"
+"""What a server that has no place tells a client, who would only hear silence from openvpn itself."""
+
+REFUSED_PLACES = 32
+"""Places beyond those for clients that stay: who is told that there is none takes one for five seconds."""
 
 OURS = frozenset({"--daemon", "--dev", "--inetd", "--management", "--mode"})
 """Options that nobody but us may set: the supervision would be lost."""
@@ -32,6 +43,8 @@ _EMPTY_WORDS = (
     "NOTE",
 )
 _BUFFER = str(4 << 20)
+_FRAGMENTS = ("--mtu-disc", "no")
+# Over IPv4, a router with a smaller link may fragment the packets; nobody has to tell us that it is there.
 
 
 @dataclass(frozen=True)
@@ -40,8 +53,9 @@ class OpenVPNSettings:
 
     ``hello`` is babeld's hello interval in seconds, ``mtu`` the taps' in bytes, ``verbose`` 0 to 5;
     ``key`` is None when the operator's ``extra`` arguments hold it. ``state`` gets the management sockets,
-    ``log`` one file per tap. ``revoked`` is a directory with an empty file for each serial number that counts
-    no longer; openvpn looks into it as nobody.
+    ``log`` one file per tap. ``ca`` is a directory with the trusted authorities, named as OpenSSL looks for
+    them; ``revoked`` one with an empty file for each serial number that counts no longer. Openvpn looks into
+    both as nobody, at each handshake.
     """
 
     ca: Path
@@ -65,27 +79,29 @@ class OpenVPNSettings:
         return self.log / f"vifibnet-openvpn-{tap}.log"
 
     @property
-    def ping(self) -> int:
-        """Seconds between two pings of openvpn's own; openvpn knows whole seconds only."""
-        return max(1, int(self.hello))
-
-    @property
     def ping_exit(self) -> int:
         """Seconds of silence after which a tunnel is given up: four hellos."""
         return max(4, math.ceil(4 * self.hello))
 
 
-def server_command(settings: OpenVPNSettings, *, tap: str, port: int, proto: str) -> list[str]:
-    """The command line of a server; ``proto`` is one of SERVER_PROTOCOLS."""
+def server_command(
+    settings: OpenVPNSettings, *, tap: str, port: int, proto: str, multihome: bool = True
+) -> list[str]:
+    """The command line of a server; ``proto`` is one of SERVER_PROTOCOLS.
+
+    ``multihome``: whether the machine has more than one address of a family, so that an answer would not
+    always come from the one that was asked.
+    """
     command = [
         *("openvpn", "--mode", "server", "--tls-server", "--dh", "none"),
         *("--proto", SERVER_PROTOCOLS[proto], "--port", str(port)),
-        *("--remote-cert-tls", "client", "--max-clients", str(settings.max_clients)),
+        *("--remote-cert-tls", "client", "--max-clients", str(settings.max_clients + REFUSED_PLACES)),
         *_common(settings, tap),
     ]
     if proto == "udp":
-        # Answer from the address that was asked, and tell the clients when we stop.
-        command += ["--multihome", "--explicit-exit-notify", "1", "--fast-io"]
+        # Tell the clients when we stop.
+        command += ["--explicit-exit-notify", "1", "--fast-io", *_FRAGMENTS]
+        command += ["--multihome"] if multihome else []
     else:
         command += ["--tcp-nodelay"]
     return command + list(settings.extra)
@@ -112,7 +128,7 @@ def client_command(
     for endpoint in endpoints:
         command += ["--remote", endpoint.address, str(endpoint.port), endpoint.proto]
     if any(endpoint.proto.startswith("udp") for endpoint in endpoints):
-        command += ["--explicit-exit-notify", "1", "--fast-io"]
+        command += ["--explicit-exit-notify", "1", "--fast-io", *_FRAGMENTS]
     if any(endpoint.proto.startswith("tcp") for endpoint in endpoints):
         command += ["--socket-flags", "TCP_NODELAY"]
     return command + list(settings.extra)
@@ -131,8 +147,8 @@ def _common(settings: OpenVPNSettings, tap: str) -> list[str]:
             "--tun-mtu",
             str(settings.mtu),
         ),
-        *("--ca", str(settings.ca), "--cert", str(settings.cert)),
-        *("--ping", str(settings.ping), "--ping-exit", str(settings.ping_exit)),
+        *("--capath", str(settings.ca), "--cert", str(settings.cert)),
+        *("--ping", str(PING), "--ping-exit", str(settings.ping_exit)),
         *("--sndbuf", _BUFFER, "--rcvbuf", _BUFFER),
         *("--user", "nobody", "--group", "nogroup", "--verb", str(settings.verbose)),
         *("--management", str(settings.socket(tap)), "unix", "--management-client", "--management-hold"),
@@ -172,6 +188,20 @@ class State:
     detail: str = ""
     address: str = ""
     port: int = 0
+
+    def endpoint(self, endpoints: Sequence[Endpoint]) -> Endpoint:
+        """Which of the endpoints a client is connected to; one with a name may have any address."""
+
+        def fits(endpoint: Endpoint) -> int:
+            if endpoint.port != self.port:
+                return 0
+            try:
+                return 2 if ip_address(endpoint.address) == ip_address(self.address) else 0
+            except ValueError:
+                return 1
+
+        best = max(endpoints, key=fits)
+        return replace(best, address=self.address or best.address, port=self.port or best.port)
 
 
 @dataclass(frozen=True)
@@ -233,9 +263,10 @@ class Fatal:
 
 @dataclass(frozen=True)
 class Notice:
-    """The server has told this client something that ends the tunnel, e.g. server-pushed-halt."""
+    """The server has told this client something that ends the tunnel, e.g. server-pushed-halt, and why."""
 
     what: str
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -283,8 +314,8 @@ class ManagementReader:
             case ">FATAL":
                 return Fatal(rest)
             case ">NOTIFY":
-                what = rest.split(",")[1:2]
-                return Notice(what[0]) if what and what[0].startswith("server-pushed-") else None
+                _, what, why = (rest.split(",", 2) + ["", ""])[:3]
+                return Notice(what, why) if what.startswith("server-pushed-") else None
             case ">CLIENT":
                 return self._client(rest)
         return None

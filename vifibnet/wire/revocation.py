@@ -1,47 +1,26 @@
-"""The revocation list as text: which certificates count no longer although they have not expired.
+"""The revocation list as lines of a document: which certificates count no longer although they have not
+expired.
 
-One line each, in this order::
+One line each, in the order of the serial numbers::
 
-    vifibnet revocation list 1
-    network 2001:db8:42::/48
-    authority 3b5d…                 (SHA-256 of the CA's public key, 64 hexadecimal digits)
-    number 1795000000               (a later list has a greater one)
     revoked 8506…1234 5/16 node     (serial number in decimal, prefix, what is meant: see Revoked)
-    signature 3045…                 (over all lines before, in hexadecimal)
-
-There is exactly one way to write a list: serial numbers ascend, and what is written otherwise is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from vifibnet.errors import BadAddress, BadRevocations
-from vifibnet.model.addresses import Network, Prefix
-
-MAX_DOCUMENT = 8 << 20
-"""Bytes of a list that is still read: some 130,000 certificates."""
-
-MAX_NUMBER = (1 << 63) - 1
-"""The greatest number of a list: what SQLite counts to."""
+from vifibnet.errors import BadAddress, BadDocument
+from vifibnet.model.addresses import Prefix
+from vifibnet.wire.document import check_lines
 
 MAX_SERIAL = 1 << 160
 """Serial numbers are smaller: 20 bytes (RFC 5280, 4.1.2.2)."""
 
-_HEAD = "vifibnet revocation list 1"
-_REVOKED = r"revoked [0-9]{1,49} [0-9]{1,37}/[0-9]{1,3} (?:node|certificate)\n"
-_LINES = re.compile(
-    rf"{_HEAD}\n"
-    r"network (?P<network>[0-9a-f:]{2,39}/[0-9]{1,2})\n"
-    r"authority (?P<authority>[0-9a-f]{64})\n"
-    r"number (?P<number>[0-9]{1,19})\n"
-    rf"(?P<revoked>(?:{_REVOKED})*)",
-    re.ASCII,
-)
-_SIGNATURE = re.compile(rb"signature ((?:[0-9a-f]{2}){1,2048})\n")
+_REVOKED = re.compile(r"revoked ([0-9]{1,49}) ([0-9]{1,37}/[0-9]{1,3}) (node|certificate)", re.ASCII)
 
 
 @dataclass(frozen=True, order=True)
@@ -56,11 +35,8 @@ class Revoked:
 
 @dataclass(frozen=True)
 class RevocationList:
-    """What one signature covers: ``authority`` is the SHA-256 of the CA's public key in hexadecimal."""
+    """What a list says."""
 
-    network: Network
-    authority: str
-    number: int
     revoked: tuple[Revoked, ...] = ()
 
     @cached_property
@@ -74,64 +50,28 @@ class RevocationList:
         return frozenset(each.prefix for each in self.revoked if each.node)
 
 
-def format_revocations(listed: RevocationList) -> bytes:
-    """The text to sign; whatever order the certificates come in."""
-    lines = [
-        _HEAD,
-        f"network {listed.network}",
-        f"authority {listed.authority}",
-        f"number {listed.number}",
-        *(_line(each) for each in sorted(listed.revoked)),
+def format_revocations(revoked: Iterable[Revoked]) -> list[str]:
+    """The lines; whatever order the certificates come in."""
+    return [
+        f"revoked {each.serial} {each.prefix} {'node' if each.node else 'certificate'}"
+        for each in sorted(revoked)
     ]
-    return "".join(f"{line}\n" for line in lines).encode("ascii")
 
 
-def _line(each: Revoked) -> str:
-    return f"revoked {each.serial} {each.prefix} {'node' if each.node else 'certificate'}"
-
-
-def add_signature(text: bytes, signature: bytes) -> bytes:
-    """The whole document."""
-    return text + b"signature " + signature.hex().encode("ascii") + b"\n"
-
-
-def split_signature(document: bytes) -> tuple[bytes, bytes]:
-    """A document's text and signature. Raises BadRevocations."""
-    if len(document) > MAX_DOCUMENT:
-        raise BadRevocations(problem=f"it is longer than {MAX_DOCUMENT} bytes")
-    end = document.rfind(b"\n", 0, -1) + 1
-    match = _SIGNATURE.fullmatch(document, end)
-    if match is None:
-        raise BadRevocations(problem="it does not end with a signature")
-    return document[:end], bytes.fromhex(match[1].decode("ascii"))
-
-
-def parse_revocations(text: bytes) -> RevocationList:
-    """Read the text without its signature. Raises BadRevocations unless it is written as here."""
-    if len(text) > MAX_DOCUMENT:
-        raise BadRevocations(problem=f"it is longer than {MAX_DOCUMENT} bytes")
-    match = _LINES.fullmatch(text.decode("ascii", errors="replace"))
-    if match is None:
-        raise BadRevocations(problem="it is not written as a revocation list of version 1")
-    try:
-        listed = RevocationList(
-            Network.parse(match["network"]),
-            match["authority"],
-            int(match["number"]),
-            tuple(_revoked(match["revoked"].splitlines())),
-        )
-    except BadAddress as error:
-        raise BadRevocations(problem=str(error).rstrip(".")) from None
-    if listed.number > MAX_NUMBER or len(listed.serials) != len(listed.revoked):
-        raise BadRevocations(problem="it holds a number that is too great or a certificate twice")
-    if format_revocations(listed) != text:
-        raise BadRevocations(problem="it is not written in the one way that it can be written in")
+def parse_revocations(lines: Sequence[str]) -> RevocationList:
+    """Read the lines. Raises BadDocument unless they are written as here."""
+    listed = RevocationList(tuple(map(_revoked, lines)))
+    if len(listed.serials) != len(listed.revoked):
+        raise BadDocument(problem="it names a certificate twice")
+    check_lines(lines, format_revocations(listed.revoked))
     return listed
 
 
-def _revoked(lines: Iterable[str]) -> Iterable[Revoked]:
-    for line in lines:
-        _, serial, prefix, what = line.split(" ")
-        if not 0 < int(serial) < MAX_SERIAL:
-            raise BadRevocations(problem=f"{serial} is no serial number")
-        yield Revoked(int(serial), Prefix.parse(prefix), what == "node")
+def _revoked(line: str) -> Revoked:
+    match = _REVOKED.fullmatch(line)
+    if match is None or not 0 < int(match[1]) < MAX_SERIAL:
+        raise BadDocument(problem="it holds a line that revokes nothing")
+    try:
+        return Revoked(int(match[1]), Prefix.parse(match[2]), match[3] == "node")
+    except BadAddress as error:
+        raise BadDocument(problem=str(error).rstrip(".")) from None

@@ -60,7 +60,7 @@ class CATests(SynchronousTestCase):
         """Exit status and output are those of a good command."""
         command = [sys.executable, "-m", "vifibnet", "ca", "--network", "2001:db8:42::/48"]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).absolute().parents[3])}
-        for code, lines in ((0, (9, 0)), (1, (0, 1))):
+        for code, lines in ((0, (10, 0)), (1, (0, 1))):
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, timeout=60, check=False
             )
@@ -79,8 +79,13 @@ class CATests(SynchronousTestCase):
         self.assertEqual(modes, [0o644, 0o600])
         authority = self.load()
         self.assertEqual(authority.network, Network.parse("2001:db8:42::/48"))
-        self.assertEqual(said.count(fingerprint(authority.certificate)), 2)
-        for words in ("twistd vifibnet-registry", "--ca ca.crt --key ca.key", "vifibnet setup --server"):
+        self.assertEqual(said.count(fingerprint(authority.certificate)), 1)
+        for words in (
+            "twistd vifibnet-registry",
+            "--ca ca.crt --key ca.key",
+            "vifibnet invite",
+            "vifibnet setup",
+        ):
             self.assertIn(words, said)
         self.assertNotIn("PRIVATE", said)
 

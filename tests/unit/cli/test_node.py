@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.cli import node as cli
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.model.parameters import PARAMETERS
 from vifibnet.node.config import NodeConfig
 
 REQUIRED = ("--ca", "/x/ca.pem", "--cert", "/x/cert.crt", "--key", "/x/cert.key")
@@ -53,6 +54,10 @@ class OptionsTests(SynchronousTestCase):
             ((), (), None, False, None, ()),
         )
         self.assertEqual((config.mtu, config.main_interface), (1400, "lo"))
+        self.assertEqual(config.peer_port, 326)
+        self.assertEqual(self.parse("--peer-port", "0").peer_port, 0)
+        self.assertEqual((config.update_interval, config.max_clients, config.roll), (None, 256, 60))
+        self.assertEqual((config.babel_key, config.given), (None, frozenset()))
         self.assertEqual(config.peers_db, Path("/var/lib/vifibnet/peers.db"))
         self.assertEqual(NodeConfig(ca=config.ca, cert=config.cert, key=config.key), config)
 
@@ -62,7 +67,8 @@ class OptionsTests(SynchronousTestCase):
             --ip 192.0.2.1 1194 udp --ip example.com 443 tcp-client --interface eth0 --interface eth1
             --peers-db-refresh 60.5 --log /l --state /s --verbose 3 --server 192.0.2.2 --server-port 443
             --hello 0.5 --wireless --pp 1194 udp --pp 443 tcp-server --tunnel-refresh 30 --dh /x/dh2048.pem
-            --connection-count 5 --refresh-rate 1 --mtu 1300 --main-interface vifibnet0
+            --connection-count 5 --refresh-rate 1 --mtu 1300 --main-interface vifibnet0 --fresh-key
+            --update-interval 3 --max-clients 40 --heartbeat 0.5 --peer-port 3260
             -- --cipher AES-128-GCM --verb 4 --
         """
         config = self.parse(*words.split())
@@ -88,7 +94,13 @@ class OptionsTests(SynchronousTestCase):
                 connection_count=5,
                 refresh_rate=1,
                 mtu=1300,
+                update_interval=3,
+                max_clients=40,
+                heartbeat=0.5,
+                given=frozenset(PARAMETERS) - {"roll", "babel-key"},
                 main_interface="vifibnet0",
+                fresh_key=True,
+                peer_port=3260,
                 openvpn_args=("--cipher", "AES-128-GCM", "--verb", "4", "--"),
             ),
         )
@@ -152,6 +164,9 @@ class OptionsTests(SynchronousTestCase):
             ("--tunnel-refresh 0", "--tunnel-refresh", "seconds"),
             ("--connection-count -1", "--connection-count", "integer from 0"),
             ("--mtu 1279", "--mtu", "from 1280"),
+            ("--max-clients 0", "--max-clients", "from 1"),
+            ("--update-interval 0.1", "--update-interval", "seconds from 0.2"),
+            ("--babel-key 00", "--babel-key", "--help"),
             ("--interface a/b", "--interface", "ip link"),
             ("--main-interface 1234567890123456", "--main-interface", "ip link"),
             ("--main-interface eth0 -i eth0", "--main-interface", "another"),
@@ -172,7 +187,13 @@ class OptionsTests(SynchronousTestCase):
         names = """
             ip interface
             peers-db-refresh log state verbose server server-port hello wireless pp tunnel-refresh
-            dh ca cert connection-count refresh-rate key mtu main-interface
+            dh ca cert connection-count refresh-rate key mtu main-interface update-interval max-clients
         """
         for name in names.split():
             self.assertIn(f"--{name} ", text.replace("\n", " \n"), name)
+        words = " ".join(text.split())
+        for said in (
+            "tunnel-refresh SECONDS how often the worst tunnels are replaced (300)",
+            "0 to 1 (0.05)",
+        ):
+            self.assertIn(said, words)

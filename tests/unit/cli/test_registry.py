@@ -7,15 +7,25 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import run
 
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.ports import free_port
 from tests.unit.registry.parts import NETWORK
-from tests.unit.registry.test_listen import free_port
-from vifibnet.cli.registry import Options, makeService
-from vifibnet.model.addresses import Network
+from vifibnet.cli.hangup import Hangup
+from vifibnet.cli.lost import REMEDY
+from vifibnet.cli.registry import Options, makeService, reread
+from vifibnet.errors import VifibnetError
+from vifibnet.model.addresses import Network, Prefix
 from vifibnet.pki.authority import create_authority
+from vifibnet.pki.document import sign_document
 from vifibnet.registry.service import RegistryConfig, RegistryService
+from vifibnet.store.lost import Remembered
 from vifibnet.store.registry import RegistryStore
+from vifibnet.wire.document import Kind
+from vifibnet.wire.revocation import Revoked, format_revocations
 
 NOW = datetime.now(UTC)
 
@@ -70,7 +80,7 @@ class OptionTests(SynchronousTestCase):
         host = socket.gethostname()
         self.assertEqual(config.port, self.port)
         self.assertEqual(config.db, str(self.db))
-        self.assertEqual(config.authority.network, NETWORK)
+        self.assertEqual(config.authorities.network, NETWORK)
         self.assertEqual((config.mailhost, config.mail_port), ("mail.example", 25))
         self.assertEqual((config.mail_from, config.server), (f"vifibnet@{host}", host))
         self.assertEqual((config.names, config.interfaces, config.plain_http), ((), (), ()))
@@ -98,11 +108,88 @@ class OptionTests(SynchronousTestCase):
             self.assertEqual(self.parse(db=name).db, name)
         self.assertEqual(self.parse(db="some.db").db, str(Path("some.db").absolute()))
 
+    def test_admin_socket(self) -> None:
+        """Beside the database, or elsewhere; its directory's name may be of any length, its own not."""
+        self.assertEqual(self.parse(db="some.db").admin_socket, str(Path("some.db.sock").absolute()))
+        deep = self.directory / ("x" * 100)
+        deep.mkdir(parents=True)
+        for name in ("s", "s" * 87):
+            config = self.parse("--admin-socket", str(deep / name))
+            self.assertEqual(config.admin_socket, str(deep / name))
+        said = self.refused("--admin-socket", str(deep / ("s" * 88)))
+        self.assertTrue(said.startswith(f"--admin-socket {deep}/s"), said)
+        self.assertIn("may have 87 bytes, this has 88; give a shorter name", said)
+        self.assertTrue(self.refused(db="d" * 90).startswith(f"--db {'d' * 90}: "))
+        self.assertIn("is no directory", self.refused("--admin-socket", str(deep / "absent" / "s")))
+
+    def test_lost_database(self) -> None:
+        """A node's state directory, with documents of this network, or none; nothing else."""
+        self.assertIsNone(self.parse().lost)
+        config = self.parse("--lost-database", "none")
+        self.assertEqual(config.lost, Remembered())
+        revoked = (Revoked(7, Prefix(5, 16)),)
+        by = config.authorities.known(datetime.now(UTC))
+        there = Path(self.mktemp())
+        self.assertIn("no document of a node's", self.refused("--lost-database", str(there)))
+        there.mkdir()
+        file = there / "revocations"
+        file.write_bytes(sign_document(by, Kind.REVOCATIONS, 3, format_revocations(revoked)))
+        self.assertEqual(self.parse("--lost-database", str(there)).lost, Remembered(3, revoked))
+        (there / "parameters").write_bytes(sign_document(by, Kind.PARAMETERS, 4, ["hello 0.5"]))
+        self.assertEqual(
+            self.parse("--lost-database", str(there)).lost, Remembered(3, revoked, 4, {"hello": 0.5})
+        )
+        file.write_bytes(file.read_bytes().replace(b"revoked 7", b"revoked 8"))
+        for path, problem in ((there, "authority did not sign it"), (file, "Not a directory")):
+            said = self.refused("--lost-database", str(path))
+            self.assertTrue(said.startswith(f"--lost-database {path}: "), said)
+            self.assertIn(problem, said)
+            self.assertTrue(said.endswith(f"; {REMEDY}."), said)
+
     def test_service(self) -> None:
         """twistd gets a service."""
         options = Options()
         options.parseOptions(self.words())
-        self.assertIsInstance(makeService(options), RegistryService)
+        service = makeService(options)
+        assert isinstance(service, MultiService)
+        self.assertEqual([type(each) for each in service], [Hangup, RegistryService])
+
+    def test_hangup(self) -> None:
+        """Mails and the certificates' life may change while it runs; the rest takes a restart."""
+        file = self.directory / "options"
+        file.write_text("\n".join(f"{name} {path}" for name, path in (("ca", self.ca), ("key", self.key))))
+        options = Options()
+        mail = ["--db", str(self.db), "--mailhost", "mail.example"]
+        options.parseOptions([str(self.port), *mail, f"@{file}"])
+        told: list[RegistryConfig] = []
+
+        class Fake:
+            """Keeps what it is told."""
+
+            def obey(self, config: RegistryConfig) -> None:
+                """Keep it."""
+                told.append(config)
+
+        def hangup() -> Deferred[None]:
+            return Deferred.fromCoroutine(reread(options, Fake()))  # type: ignore[arg-type]
+
+        with file.open("a") as lines, socket.create_server(("", self.port)):
+            lines.write("\nmail-port 2525\ncert-days 7\ngrace 3\nname 192.0.2.1\n")
+            lines.flush()
+            with capturedLogs() as events:
+                # Its own port is in use now, of course.
+                self.successResultOf(hangup())
+        self.assertEqual((told[0].mail_port, told[0].cert_days, told[0].names), (2525, 7.0, ()))
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            [
+                "SIGHUP: changed: --mail-port, --cert-days",
+                "SIGHUP: --name, --grace stay as before: the registry has to be started anew for that",
+            ],
+        )
+        file.write_text("mail-port x")
+        self.assertIn("--mail-port", str(self.failureResultOf(hangup(), VifibnetError).value))
+        self.assertEqual((len(told), options.config.mail_port), (1, 2525))
 
     def test_ports(self) -> None:
         """Out of range, no number, missing, in use."""

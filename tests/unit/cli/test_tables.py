@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from vifibnet.cli.invite import seconds
 from vifibnet.cli.nodes import COLUMNS, row
-from vifibnet.cli.tables import Column, Table, ago, counted, day, duration, minute
+from vifibnet.cli.tables import Column, Table, ago, counted, day, duration, minute, seconds
 from vifibnet.errors import BadInput
 
 NOW = 1_800_000_000.0
@@ -65,7 +64,9 @@ class TimeTests(SynchronousTestCase):
 
     def test_valid(self) -> None:
         """What --valid takes."""
-        self.assertEqual([seconds(text) for text in ("90s", "30m", "24h", "7d")], [90, 1800, 86400, 604800])
+        self.assertEqual(
+            [seconds("--valid", text) for text in ("90s", "30m", "24h", "7d")], [90, 1800, 86400, 604800]
+        )
         for text in ("", "24", "h", "0h", "-1h", "1.5h", "24 h", "1w", "٣h", "9" * 99 + "d"):
             with self.assertRaises(BadInput):
-                seconds(text)
+                seconds("--valid", text)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.directories import short_directory
 from vifibnet.errors import BadInput
 from vifibnet.lab import settings
 from vifibnet.lab.settings import Host, LabSettings, LabState, remove_home
@@ -19,8 +20,7 @@ class SettingsTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """One sentence each."""
-        occupied = Path(self.mktemp())
-        occupied.mkdir()
+        occupied = short_directory(self)
         (occupied / "file").touch()
         for bad, option in (
             (LabSettings(name="A"), "--name"),
@@ -54,7 +54,7 @@ class StateTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Keep away from the machine's labs."""
-        self.run_directory = Path(self.mktemp()).absolute()
+        self.run_directory = short_directory(self) / "labs"
         self.patch(settings, "RUN", self.run_directory)
 
     def state(self, directory: Path | None = None) -> LabState:
@@ -65,7 +65,7 @@ class StateTests(SynchronousTestCase):
 
     def test_round_trip(self) -> None:
         """What was saved is found again by the name, also in a directory of its own."""
-        for directory in (None, Path(self.mktemp()).absolute()):
+        for directory in (None, short_directory(self)):
             state = self.state(directory)
             state.make_home()
             state.change("h1", prefix="5/16", started=1.5)

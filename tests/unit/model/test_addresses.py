@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.errors import BadAddress
-from vifibnet.model.addresses import Network, Prefix
+from vifibnet.model.addresses import Network, Prefix, normal_address
 
 networks = st.integers(8, 96).flatmap(lambda n: st.builds(Network, st.integers(0, (1 << n) - 1), st.just(n)))
 prefixes = st.integers(1, 30).flatmap(lambda n: st.builds(Prefix, st.integers(0, (1 << n) - 1), st.just(n)))
@@ -21,6 +21,24 @@ class PrefixTests(SynchronousTestCase):
         """Both forms read back as what was written."""
         self.assertEqual(Prefix.parse(str(prefix)), prefix)
         self.assertEqual(Prefix.from_bits(prefix.bits), prefix)
+
+    def test_link_local(self) -> None:
+        """On its ends of tunnels each node has an address of its own, or none where that does not fit."""
+        for text, address in (
+            ("5/16", "fe80::5:0:0:1"),
+            ("0/16", "fe80::1"),
+            ("0/0", "fe80::1"),
+            ("1/63", "fe80::3"),
+        ):
+            self.assertEqual(str(Prefix.parse(text).link_local), address)
+        self.assertIsNone(Prefix(5, 64).link_local)
+
+    @given(prefixes, prefixes)
+    def test_link_locals_differ(self, one: Prefix, other: Prefix) -> None:
+        """Two nodes never have the same."""
+        if one.bits.startswith(other.bits) or other.bits.startswith(one.bits):
+            return
+        self.assertTrue(one.link_local is None or one.link_local != other.link_local)
 
     def test_refuses_what_is_no_prefix(self) -> None:
         """Nothing but <value>/<length> with a value that fits is read."""
@@ -88,3 +106,15 @@ class NetworkTests(SynchronousTestCase):
         self.assertIsNone(network.prefix_of(IPv6Network("2001:db8:43:5::/64")))
         self.assertIsNone(network.prefix_of(IPv6Network("2001::/16")))
         self.assertIsNone(network.host_bits(IPv6Address("2001:db8:43::1")))
+
+
+class NormalTests(SynchronousTestCase):
+    """Where connections come from."""
+
+    def test_addresses(self) -> None:
+        """IPv4 in IPv6's clothes is IPv4, a zone is no part of an address, and not everything is one."""
+        self.assertEqual(str(normal_address("::ffff:192.0.2.1")), "192.0.2.1")
+        self.assertEqual(str(normal_address("fe80::1%eth0")), "fe80::1")
+        self.assertEqual(str(normal_address("2001:DB8:42:0::1")), "2001:db8:42::1")
+        for text in ("", "x", "/run/socket", "1.2.3"):
+            self.assertIsNone(normal_address(text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from xmlrpc.client import loads
@@ -18,6 +18,7 @@ from twisted.web.xmlrpc import XMLRPC
 
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.pki.authority import Authority, create_authority, new_serial
+from vifibnet.pki.certificates import CA
 from vifibnet.pki.requests import check_request
 from vifibnet.pki.tls import server_options
 
@@ -54,6 +55,7 @@ class FakeRegistry(XMLRPC):
         self.calls: list[tuple[str, ...]] = []
         self.answers: dict[str, Callable[..., object]] = {
             "getCa": authority.ca_pem.decode,
+            "getAuthorities": list,
             "requestToken": lambda email: True,
             "requestCertificate": lambda token, pem: self.sign(pem),
             "getBootstrapPeer": lambda: [Prefix.parse("5/16").bits, "192.0.2.5,1194,udp"],
@@ -111,9 +113,9 @@ class Raw(Resource):
         return NOT_DONE_YET if self.body is None else self.body
 
 
-def serve(test: TestCase, resource: IResource, authority: Authority) -> int:
+def serve(test: TestCase, resource: IResource, authority: Authority, others: Sequence[CA] = ()) -> int:
     """Serve on a free port of the loopback until the test ends; the port."""
-    options = server_options(authority, [], now())
+    options = server_options(authority, [], now(), others)
     root = resource
     if isinstance(resource, XMLRPC):
         root = Resource()

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from ipaddress import IPv6Address
 from pathlib import Path
 
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from vifibnet.errors import CommandFailed, RegistryUnreachable, UnknownNode
+from vifibnet.errors import RegistryUnreachable, UnknownNode
 from vifibnet.interfaces import IRegistry
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.model.ways import Health
+from vifibnet.node.authorities import Authorities
 from vifibnet.node.config import NodeConfig
+from vifibnet.pki.certificates import CA
+from vifibnet.wire.document import Kind
 
 NETWORK = Network.parse("2001:db8:42::/48")
 NOW = 1_800_000_000.0
@@ -48,6 +55,13 @@ def config(directory: Path, **options: object) -> NodeConfig:
     )
 
 
+def authorities(clock: IReactorTime, directory: Path, cas: Sequence[CA]) -> Authorities:
+    """The authorities of a node with this configuration, open."""
+    made = Authorities(clock, directory, directory / "ca.pem", cas, run=directory / "run")
+    made.open()
+    return made
+
+
 class FakeClient:
     """An openvpn client that does what the test says; a stop is done at once unless ``slow``."""
 
@@ -60,6 +74,7 @@ class FakeClient:
         self.on_change = on_change
         self.since = now
         self.up = False
+        self.full = False
         self.bytes = 0
         self.remote: Endpoint | None = None
         self.ended: Deferred[str] = Deferred()
@@ -74,7 +89,7 @@ class FakeClient:
         else:
             self.started = True
 
-    async def stop(self) -> None:
+    async def stop(self, *, farewell: bool = True) -> None:
         """End."""
         if not self.slow:
             self.end("stopped")
@@ -103,7 +118,7 @@ class FakeRegistry:
         self.known: list[tuple[Prefix, tuple[Endpoint, ...]]] = []
         self.reachable = True
         self.calls: list[object] = []
-        self.list: bytes | None = None
+        self.documents: dict[Kind, bytes] = {}
         self.certificate: Callable[[str], str] | None = None
 
     def _check(self, call: object) -> None:
@@ -125,10 +140,10 @@ class FakeRegistry:
         self._check("bootstrap")
         return self.known[0]
 
-    async def revocations(self, known: int) -> bytes | None:
-        """The list, whatever its number is."""
-        self._check(f"revocations {known}")
-        return self.list
+    async def document(self, kind: Kind, known: int) -> bytes | None:
+        """The document, whatever its number is."""
+        self._check(f"{kind} {known}")
+        return self.documents.get(kind)
 
     async def renew(self, request: str) -> str:
         """A certificate as the test makes it, or none."""
@@ -142,23 +157,54 @@ class FakeRegistry:
         self.calls.append("reconnect")
 
 
-class FakeDrain:
-    """Notes which taps are silent; ``broken`` as where there is no nft."""
+class FakeLeaving:
+    """Notes which taps are being left; whatever goes over them goes elsewhere when the test says so."""
+
+    works = True
 
     def __init__(self) -> None:
-        self.silent: set[str] = set()
-        self.broken = False
+        self.left: set[str | None] = set()
+        self.ended: set[str | None] = set()
+        self.emptied = False
 
-    async def clean(self) -> None:
-        """None is."""
-        self.silent.clear()
-
-    async def silence(self, tap: str) -> None:
+    def leave(self, tap: str | None = None) -> None:
         """One more."""
-        if self.broken:
-            raise CommandFailed(command="nft", status=1, output="no")
-        self.silent.add(tap)
+        self.left.add(tap)
 
-    async def release(self, tap: str) -> None:
+    def stay(self, tap: str | None = None) -> None:
         """One less."""
-        self.silent.remove(tap)
+        self.left.discard(tap)
+        self.ended.discard(tap)
+
+    def end(self, tap: str | None = None) -> None:
+        """One more."""
+        self.ended.add(tap)
+
+    def empty(self, tap: str | None = None) -> bool:
+        """As the test says."""
+        assert tap in self.left  # noqa: S101
+        return self.emptied
+
+    def busy(self) -> list[tuple[str, IPv6Address]]:
+        """Nobody."""
+        return []
+
+
+class FakeHeartbeats(Service, FakeLeaving):
+    """Everybody is well, and nothing is in anybody's way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interval = 0.25
+        self.emptied = True
+
+    def health(self, tap: str, address: str) -> Health:
+        """Nobody has asked."""
+        return Health.UNKNOWN
+
+    def silent(self, tap: str, address: object, since: float) -> float | None:
+        """Nobody."""
+        return None
+
+    def prompt(self) -> None:
+        """There is nothing to say."""

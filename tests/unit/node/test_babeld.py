@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Network
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from tests.unit.node.processes import FakeReactor
+from vifibnet.errors import BabeldDeaf
+from vifibnet.interfaces import IKernel
 from vifibnet.model.addresses import Network, Prefix
+from vifibnet.model.ways import Health, Place, Way
 from vifibnet.node.babeld import Babeld, BabeldSettings, Interface, Xroute
+from vifibnet.wire import babeld as wire
 
+KEY = bytes(range(16))
 GREETING = ("BABEL 1.0", "version babeld-1.12.1", "host h", "my-id 04:53:7e:30:78:30:2a:4e", "ok")
+FILES = ["vifibnet-babeld.conf", "vifibnet-babeld.log"]
 UP = "add interface vifc0 up true ipv6 fe80::1"
 DOWN = "flush interface vifc0 up false"
 XROUTE = "add xroute 2001:db8:42:5::/64-::/0 prefix 2001:db8:42:5::/64 from ::/0 metric 0"
@@ -38,28 +48,67 @@ def route(verb: str = "add", installed: str = "yes", metric: int = 96) -> str:
     )
 
 
+@implementer(IKernel)
 class BabeldTests(SynchronousTestCase):
-    """What it tells, and when we tell it on."""
+    """What it tells, and when we tell it on. The test is the machine."""
 
     def setUp(self) -> None:
         self.reactor = FakeReactor()
         self.changes = 0
         self.state = Path(self.mktemp())
         self.state.mkdir()
-        settings = BabeldSettings(
-            Network.parse("2001:db8:42::/48"), Prefix(5, 16), ("vifc0",), self.state, self.state
+        settings = self.settings = BabeldSettings(
+            Network.parse("2001:db8:42::/48"), Prefix(5, 16), ("vifc0",), self.state, self.state, key=KEY
         )
         for leftover in (settings.socket, settings.pid_file):
             leftover.touch()
-        self.babeld = Babeld(self.reactor, Random(1), settings, self.changed, before=self.before)
+        self.direct: dict[IPv6Network, Way] = {}
+        self.dead: set[tuple[str, str]] = set()
+        self.babeld = Babeld(
+            self.reactor, Random(1), settings, self.changed, self, lambda: self.direct, self.health
+        )
+        self.announced = 0
         self.prepared = 0
+        self.kept: list[tuple[list[str], list[str]]] = []
         self.babeld.startService()
 
     def changed(self) -> None:
         self.changes += 1
 
-    async def before(self) -> None:
+    def health(self, interface: str, via: str) -> Health:
+        return Health.DEAD if (interface, via) in self.dead else Health.UNKNOWN
+
+    async def addresses(self) -> list[list[IPv4Address | IPv6Address]]:
+        """Nothing to tell."""
+        return []
+
+    async def flush_routes(self) -> None:
         self.prepared += 1
+
+    async def announce(self) -> None:
+        self.announced += 1
+
+    async def clean(self) -> None:
+        """Nobody asks for it."""
+
+    async def restore(self) -> None:
+        """Nobody asks for it."""
+
+    async def add_taps(self, names: Sequence[str], mtu: int) -> None:
+        """Nobody asks for it."""
+
+    async def set_mtu(self, names: Sequence[str], mtu: int) -> None:
+        """Nothing to do."""
+
+    async def add_subnet(
+        self, interface: str, address: IPv6Address, subnet: IPv6Network, network: IPv6Network
+    ) -> None:
+        """Nobody asks for it."""
+
+    async def keep(self, put: Mapping[Place, Way], drop: Sequence[Place]) -> None:
+        self.kept.append(
+            ([f"{place.prefix} {way.via}" for place, way in put.items()], [str(each.prefix) for each in drop])
+        )
 
     def connect(self, *dump: str) -> Any:
         """babeld takes our connection and tells all it has."""
@@ -80,7 +129,10 @@ class BabeldTests(SynchronousTestCase):
     def test_start(self) -> None:
         """What a killed one left is gone before it starts."""
         self.assertEqual(self.prepared, 1)
-        self.assertEqual(sorted(path.name for path in self.state.iterdir()), ["vifibnet-babeld.log"])
+        self.assertEqual(sorted(path.name for path in self.state.iterdir()), FILES)
+        file = self.state / "vifibnet-babeld.conf"
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+        self.assertIn('interface "vifc0"', file.read_text())
         self.assertEqual(self.reactor.children[0].command[:2], ["setsid", "babeld"])
 
     def test_dump(self) -> None:
@@ -105,10 +157,34 @@ class BabeldTests(SynchronousTestCase):
         self.say(protocol, route("change", "yes", 65535))
         self.say(protocol, route("change", "yes", 96))
         self.assertEqual(self.changes, 4)
+        self.say(protocol, route("change", "no", 96))
+        self.say(protocol, route("change", "no", 65535))
+        self.assertEqual(self.changes, 6)
         self.say(protocol, route("flush"), neighbour("flush"))
-        self.assertEqual((self.changes, self.babeld.routes, self.babeld.neighbours), (5, (), ()))
+        self.assertEqual((self.changes, self.babeld.routes, self.babeld.neighbours), (7, (), ()))
         self.say(protocol, route("flush"))
-        self.assertEqual(self.changes, 5)
+        self.assertEqual(self.changes, 7)
+
+    def test_repeated(self) -> None:
+        """A line that says the same again costs little; after a flush it says something."""
+        protocol = self.connect(UP, neighbour(), route())
+        self.patch(wire, "parse_monitor", self.fail)
+        self.say(protocol, *[route("change")] * 5, neighbour("change"))
+
+    def test_repeated_after_flush(self) -> None:
+        """What was flushed is news when it comes again in the same words."""
+        protocol = self.connect(UP, neighbour(), route())
+        self.say(protocol, route("flush"))
+        self.assertEqual(self.babeld.routes, ())
+        self.say(protocol, route("change"))
+        self.assertEqual(len(self.babeld.routes), 1)
+
+    def test_back_again(self) -> None:
+        """What was true before the last line is news again."""
+        protocol = self.connect(UP, neighbour(), route())
+        for metric in (200, 96, 200):
+            self.say(protocol, route("change", metric=metric))
+            self.assertEqual([each.metric for each in self.babeld.routes], [metric])
 
     def test_interface_down(self) -> None:
         """A neighbour behind an interface that is down is none."""
@@ -161,3 +237,149 @@ class BabeldTests(SynchronousTestCase):
         self.successResultOf(stop)
         self.reactor.advance(1)
         self.assertEqual((self.babeld.interfaces, self.reactor.getDelayedCalls()), ((), []))
+
+    def change(self, **settings: Any) -> Deferred[None]:
+        """Change settings."""
+        self.settings = replace(self.settings, **settings)
+        return Deferred.fromCoroutine(self.babeld.change(self.settings))
+
+    def test_change_live(self) -> None:
+        """A running babeld is told line by line what it can be told, between whatever it says itself."""
+        protocol = self.connect(UP)
+        protocol.transport.clear()
+        changed = self.change(key=KEY * 2, tunnels=("vifc0", "vifc1"))
+        key = f"key id vifibnet type blake2s128 value {(KEY * 2).hex()}\n".encode()
+        self.assertEqual(protocol.transport.value(), key)
+        self.say(protocol, neighbour(), "ok", route())
+        self.assertIn(b'\ninterface "vifc1" type tunnel', protocol.transport.value())
+        self.assertNoResult(changed)
+        self.say(protocol, "ok")
+        self.successResultOf(changed)
+        self.assertEqual((len(self.reactor.processes), len(self.babeld.routes)), (1, 1))
+        self.successResultOf(self.change())
+
+    def test_change_restart(self) -> None:
+        """What it cannot be told needs another start, at once and without a goodbye; it is over when the new
+        one has said what it has."""
+        protocol = self.connect(UP)
+        changed = self.change(hello=1)
+        self.assertEqual(self.reactor.processes[0].signals, ["KILL"])
+        protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(len(self.reactor.children), 1)
+        self.assertIn("hello-interval 1 ", (self.state / "vifibnet-babeld.conf").read_text())
+        self.assertNoResult(changed)
+        self.connect(UP)
+        self.successResultOf(changed)
+        self.assertEqual(self.babeld.supervisor.history.restarts, 0)
+
+    def test_change_refused(self) -> None:
+        """One that refuses, or is deaf, is started again; the key is not in the log."""
+        protocol = self.connect(UP)
+        changed = self.change(key=KEY * 2)
+        self.say(protocol, "bad")
+        protocol.connectionLost(Failure(ConnectionDone()))
+        self.connect(UP)
+        self.successResultOf(changed)
+        changed = self.change(key=KEY)
+        self.reactor.advance(5)
+        self.assertEqual(len(self.reactor.processes), 3)
+        self.reactor.advance(5)
+        self.assertIn("within 5.0 s", str(self.failureResultOf(changed, BabeldDeaf).value))
+
+    def test_change_while_down(self) -> None:
+        """One that is not there is started with the new settings, when it is started."""
+        self.reactor.children[0].end(signal=9)
+        self.successResultOf(self.change(key=KEY * 2))
+        self.reactor.advance(1)
+        self.assertIn((KEY * 2).hex(), (self.state / "vifibnet-babeld.conf").read_text())
+
+    def test_change_and_stop(self) -> None:
+        """A change that a stop overtakes ends without an error."""
+        self.connect(UP)
+        self.reactor.obeys = ()
+        self.reactor.children[0].obeys = ()
+        changed = self.change(hello=1)
+        stopped = self.babeld.stopService()
+        self.reactor.children[0].end(signal=9)
+        self.successResultOf(stopped)
+        self.successResultOf(changed)
+        self.reactor.advance(0)
+        self.assertEqual(self.reactor.children, [])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_keep(self) -> None:
+        """Its routes are kept while it is away, and until it has had time to hear of them again: six hellos
+        and an update."""
+        protocol = self.connect(UP, neighbour(), route())
+        self.assertEqual(self.kept, [(["2001:db8:42:7::/64 fe80::2"], [])])
+        self.reactor.children[0].end(signal=9)
+        protocol.connectionLost(Failure(ConnectionDone()))
+        self.reactor.advance(1)
+        self.connect(UP)
+        self.reactor.pump([1] * 92)
+        self.assertEqual(len(self.kept), 1)
+        self.reactor.advance(1)
+        self.assertEqual(self.kept[1:], [([], ["2001:db8:42:7::/64"])])
+
+    def test_destinations(self) -> None:
+        """What is reached by kept ways counts, as long as babel has none: also while it does not run."""
+        protocol = self.connect(UP, neighbour(), route())
+        self.assertEqual(self.babeld.destinations(), {frozenset({"vifc0"})})
+        self.direct = {IPv6Network("2001:db8:42:8::/64"): Way("fe80::8", "vifc1")}
+        self.babeld.look()
+        self.reactor.advance(0)
+        self.assertEqual(self.babeld.destinations(), {frozenset({"vifc0"}), frozenset({"vifc1"})})
+        self.reactor.children[0].end(signal=9)
+        protocol.connectionLost(Failure(ConnectionDone()))
+        self.reactor.advance(0)
+        self.assertEqual(self.babeld.routes, ())
+        self.assertEqual(self.babeld.destinations(), {frozenset({"vifc0"}), frozenset({"vifc1"})})
+
+    def test_dead(self) -> None:
+        """A neighbour that others know to be dead is none of the kept ways, where there is another."""
+        other = (
+            route(installed="no", metric=192)
+            .replace("b1", "b2")
+            .replace("fe80::2 if vifc0", "fe80::3 if vifc1")
+        )
+        self.connect(UP, neighbour(), route(), other.replace("refmetric 0", "refmetric 96"))
+        kept = "2001:db8:42:7::/64"
+        self.assertEqual(self.kept, [([f"{kept} fe80::2", f"{kept} fe80::3"], [])])
+        self.dead.add(("vifc0", "fe80::2"))
+        self.babeld.look()
+        self.reactor.advance(0)
+        self.assertEqual(self.kept[1:], [([f"{kept} fe80::3"], [kept])])
+
+    def test_given_up(self) -> None:
+        """A route that babel gives up is kept for some hellos."""
+        protocol = self.connect(UP, neighbour(), route())
+        self.reactor.advance(100)
+        self.say(protocol, route("change", "yes", 65535))
+        self.reactor.pump([1] * 62)
+        self.assertEqual(len(self.kept), 1)
+        self.reactor.advance(1)
+        self.assertEqual(self.kept[1:], [([], ["2001:db8:42:7::/64"])])
+
+    def test_direct(self) -> None:
+        """The ways over our own tunnels are kept from their beginning; what babel knows is better."""
+        self.direct = {IPv6Network("2001:db8:42:7::/64"): Way("fe80::7", "vifc0")}
+        self.babeld.look()
+        self.assertEqual(self.kept, [])
+        protocol = self.connect(UP)
+        self.assertEqual(self.kept, [(["2001:db8:42:7::/64 fe80::7"], [])])
+        self.say(protocol, neighbour(), route())
+        self.assertEqual(self.kept[1:], [(["2001:db8:42:7::/64 fe80::2"], [])])
+
+    def test_newcomers(self) -> None:
+        """A link, a neighbour and its cost are reasons to announce our subnet, not too often."""
+        protocol = self.connect(UP)
+        self.assertEqual(self.announced, 1)
+        self.say(protocol, neighbour(cost=65535), neighbour("change", cost=65535))
+        self.assertEqual(self.announced, 1)
+        self.reactor.advance(0.2)
+        self.assertEqual(self.announced, 2)
+        self.reactor.advance(1)
+        self.say(protocol, neighbour("change"), neighbour("change"), route())
+        self.assertEqual(self.announced, 3)
+        self.reactor.advance(1)
+        self.assertEqual(self.announced, 3)

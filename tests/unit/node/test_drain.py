@@ -1,29 +1,59 @@
-"""The words that silence babel on a tap; that they work is shown with real daemons."""
+"""Emptying a tap, on a clock."""
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from vifibnet.node.drain import rules
+from tests.unit.node.fakes import FakeLeaving
+from vifibnet.node.drain import LAST_WORD, LOOK, PATIENCE, UNDERWAY, Emptying
 
 
-class RulesTests(SynchronousTestCase):
-    """One transaction for nft."""
+class EmptyingTests(SynchronousTestCase):
+    """Left, empty, and as it was."""
 
-    def test_none(self) -> None:
-        """Nothing silenced: no table, whether there was one or not."""
-        self.assertEqual(rules([]), "add table inet vifibnet_drain\ndelete table inet vifibnet_drain\n")
+    def setUp(self) -> None:
+        """One tap."""
+        self.clock = Clock()
+        self.taps = FakeLeaving()
+        self.emptying = Emptying(self.clock, self.taps, "vifc0")
+        self.done = Deferred.fromCoroutine(self.emptying.empty())
 
-    def test_some(self) -> None:
-        """Both directions of babel on each tap, and nothing else."""
-        lines = rules(["vifc1", "vifc0"]).splitlines()
-        self.assertEqual(
-            lines[2:],
-            [
-                "add table inet vifibnet_drain",
-                "add chain inet vifibnet_drain input { type filter hook input priority 0; }",
-                'add rule inet vifibnet_drain input iifname "vifc0" udp dport 6696 drop',
-                'add rule inet vifibnet_drain input iifname "vifc1" udp dport 6696 drop',
-                "add chain inet vifibnet_drain output { type filter hook output priority 0; }",
-                'add rule inet vifibnet_drain output oifname "vifc0" udp dport 6696 drop',
-                'add rule inet vifibnet_drain output oifname "vifc1" udp dport 6696 drop',
-            ],
-        )
+    def test_empty(self) -> None:
+        """As soon as it is, and what is under way has arrived; the tap is left until it is released."""
+        self.clock.pump([LOOK] * 20)
+        self.assertNoResult(self.done)
+        self.taps.emptied = True
+        self.clock.pump([LOOK, LOOK])
+        self.taps.emptied = False
+        self.clock.pump([LOOK] * 20)
+        self.assertNoResult(self.done)
+        self.taps.emptied = True
+        self.clock.pump([LOOK] * round(UNDERWAY / LOOK + 2))
+        self.assertNoResult(self.done)
+        self.assertEqual(self.taps.ended, {"vifc0"})
+        self.clock.advance(LAST_WORD)
+        self.assertTrue(self.successResultOf(self.done))
+        self.assertEqual(self.taps.left, {"vifc0"})
+        self.emptying.release()
+        self.assertEqual(self.taps.left, set())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_never_empty(self) -> None:
+        """Patience ends."""
+        self.clock.pump([LOOK] * int(PATIENCE / LOOK))
+        self.assertNoResult(self.done)
+        self.clock.pump([LOOK] * 5)
+        self.assertTrue(self.successResultOf(self.done))
+
+    def test_cancelled(self) -> None:
+        """The tunnel has ended meanwhile."""
+        self.emptying.cancel()
+        self.assertFalse(self.successResultOf(self.done))
+        self.emptying.release()
+        self.assertEqual((self.taps.left, self.clock.getDelayedCalls()), (set(), []))
+
+    def test_released_before(self) -> None:
+        """One that was never left is not given back: another may be leaving it."""
+        self.taps.left = {"vifc1"}
+        Emptying(self.clock, self.taps, "vifc1").release()
+        self.assertEqual(self.taps.left, {"vifc1"})

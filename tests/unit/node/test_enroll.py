@@ -22,11 +22,13 @@ from tests.unit.node.fake_registry import (
     reactor,
     serve,
 )
+from tests.unit.pki.making import successor
 from vifibnet.errors import (
     BadInput,
     NoPeerYet,
     NotOurRegistry,
     RegistryUnreachable,
+    UnknownMethod,
     UnknownToken,
     VifibnetError,
 )
@@ -34,10 +36,12 @@ from vifibnet.model.addresses import Network, Prefix
 from vifibnet.node import enroll
 from vifibnet.node.enroll import Enroller, Enrolment, TokenSent
 from vifibnet.pki.authority import new_serial
-from vifibnet.pki.certificates import Identity, fingerprint, load_key
+from vifibnet.pki.certificates import CA, Identity, fingerprint, load_cas, load_key
+from vifibnet.pki.document import authority_lines, sign_document
 from vifibnet.pki.requests import check_request, key_pem, make_key, make_request
 from vifibnet.pki.tls import server_options
 from vifibnet.store.peers import PeerStore
+from vifibnet.wire.document import Kind
 
 FILES = ["ca.pem", "cert.crt", "cert.key", "dh2048.pem", "peers.db", "vifibnet.conf"]
 
@@ -91,7 +95,70 @@ class EnrollCase(TestCase):
     def methods(self) -> list[str]:
         """What was called, and forget it."""
         calls, self.registry.calls = self.registry.calls, []
-        return [call[0] for call in calls]
+        return [call[0] for call in calls if call[0] != "getAuthorities"]
+
+
+class RenewedTests(EnrollCase):
+    """A network whose authority is being renewed: the registry shows a certificate of the old one, and signs
+    with the new one."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.new = successor(self.authority, now=now())
+        self.both = (self.new.ca, self.authority.ca)
+        self.registry.authority = self.new
+        self.registry.answers["getAuthorities"] = lambda: self.documents(*self.both)
+        port = serve(self, self.registry, self.authority, [self.new.ca])
+        self.wanted = replace(self.wanted, port=port)
+
+    def documents(self, *named: CA) -> list[str]:
+        """These authorities, named by each of both."""
+        lines = authority_lines(named)
+        return [
+            sign_document(each, Kind.AUTHORITIES, 1, lines).decode() for each in (self.new, self.authority)
+        ]
+
+    def certificates(self) -> tuple[CA, ...]:
+        """What was written."""
+        return load_cas(self.directory / "ca.pem", "--ca")
+
+    async def test_either_fingerprint(self) -> None:
+        """Whichever a newcomer was told of, he gets to know both, and gets a certificate that he believes."""
+        for ca in self.both:
+            self.directory = Path(self.mktemp())
+            self.wanted = replace(self.wanted, directory=self.directory)
+            script = await self.enroll(fingerprint=fingerprint(ca.certificate))
+            self.assertEqual(self.there(), FILES)
+            self.assertEqual(self.certificates(), self.both)
+            for each in self.both:
+                self.assertIn(f"  {fingerprint(each.certificate)}", script.lines)
+            ca_file, certificate, key = (self.directory / name for name in ("ca.pem", "cert.crt", "cert.key"))
+            self.assertEqual(Identity.load(ca_file, certificate, key, now()).ca, self.new.ca)
+
+    async def test_file(self) -> None:
+        """Who has the old one in his file learns the new one; nothing is written where nothing is new."""
+        self.directory.mkdir()
+        (self.directory / "ca.pem").write_bytes(self.authority.ca_pem)
+        script = await self.enroll(ca_only=True, fingerprint=fingerprint(self.new.certificate))
+        self.assertIn("ca.pem: written anew: the network's authority was renewed", script.lines)
+        self.assertEqual(self.certificates(), self.both)
+        script = await self.enroll()
+        self.assertIn("ca.pem: there already, used as it is", script.lines)
+
+    async def test_not_vouched_for(self) -> None:
+        """A registry that shows the right one beside its own, but cannot have it vouch for its own."""
+        seal = fingerprint(self.new.certificate)
+        for documents in (list, lambda: self.documents(self.new.ca), lambda: ["", "vifibnet authorities 1"],
+                          lambda: [self.documents(*self.both)[1]]):  # fmt: skip
+            self.registry.answers["getAuthorities"] = documents
+            said = await self.refusal(NotOurRegistry, fingerprint=seal)
+            self.assertIn("vouches for", said)
+        self.registry.answers["getAuthorities"] = lambda: [1]
+        await self.refusal(NotOurRegistry, fingerprint=seal)
+        self.assertEqual(self.there(), [])
+        self.registry.answers["getAuthorities"] = lambda: Fault(UnknownMethod.code, "what?")
+        await self.enroll(ca_only=True, fingerprint=fingerprint(self.authority.certificate))
+        self.assertEqual(self.certificates(), (self.authority.ca,))
 
 
 class CompleteTests(EnrollCase):
@@ -111,13 +178,24 @@ class CompleteTests(EnrollCase):
             self.assertEqual([str(p.prefix) for p in peers.candidates(now().timestamp())], ["5/16"])
         self.assertEqual(self.methods(), ["getCa", "getBootstrapPeer", "requestCertificate"])
 
+    async def test_no_documents(self) -> None:
+        """A registry that has nothing to say is good enough, and one that is there already is kept."""
+        script = await self.enroll()
+        [said] = [line for line in script.lines if "the node will ask for it" in line]
+        self.assertIn(f"The registry at 127.0.0.1 port {self.wanted.port} does not answer", said)
+        for kind in Kind:
+            (self.directory / kind).write_text("mine")
+        script = await self.enroll()
+        self.assertFalse([line for line in script.lines if "the node will ask for it" in line])
+        self.assertEqual({(self.directory / kind).read_text() for kind in Kind}, {"mine"})
+
     async def test_stops(self) -> None:
         """--ca-only and --db-only stop where they say; --no-boot asks for no peer; then it goes on."""
         await self.enroll(ca_only=True)
         self.assertEqual(self.there(), ["ca.pem"])
         await self.enroll(db_only=True, boot=False)
         self.assertEqual(self.there(), ["ca.pem", "peers.db"])
-        self.assertEqual(self.methods(), ["getCa", "getCa"])
+        self.assertEqual(self.methods(), ["getCa"] * 2)
         await self.enroll(db_only=True)
         with closing(PeerStore.open(self.directory / "peers.db")) as peers:
             self.assertEqual(len(peers), 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+from random import Random
 from typing import Any, cast
 
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.model.addresses import Prefix
+from vifibnet.node.documents import Documents
 from vifibnet.node.hearsay import REPEAT, SOON, Hearsay, Telling
 from vifibnet.wire.hearsay import PORT, format_seen
 
@@ -24,6 +26,7 @@ class FakeSocket:
         self.waiting: list[tuple[bytes, int]] = []
         self.sent: list[tuple[bytes, tuple[str, int, int, int]]] = []
         self.closed = False
+        self.port = PORT
 
     def fileno(self) -> int:
         """None that is real."""
@@ -34,7 +37,7 @@ class FakeSocket:
         if not self.waiting:
             raise BlockingIOError
         data, scope = self.waiting.pop(0)
-        return data[:size], ("fe80::1", PORT, 0, scope)
+        return data[:size], ("fe80::1", self.port, 0, scope)
 
     def sendto(self, data: bytes, address: tuple[str, int, int, int]) -> None:
         """Remember it."""
@@ -55,12 +58,14 @@ class HearsayTests(SynchronousTestCase):
         self.served: list[Telling] = []
         self.tunnels = {TAP: PEER}
         self.changes = 0
+        self.documents = Documents(self.reactor, Random(1), [])
         self.hearsay = Hearsay(
             self.reactor,
             OWN,
             lambda: self.served,
             lambda: self.tunnels,
             self.changed,
+            self.documents,
             lambda: cast(socket.socket, self.socket),
         )
         self.hearsay.startService()
@@ -107,12 +112,16 @@ class HearsayTests(SynchronousTestCase):
         self.served = [(TAP, PEER, "192.0.2.6"), ("nosuchtap", OTHER, "192.0.2.7")]
         self.hearsay.served_changed()
         self.hearsay.served_changed()
-        self.assertEqual(self.socket.sent, [])
+        self.assertEqual(self.told(), [])
         self.reactor.advance(SOON)
         told = [(b"vifibnet-seen 6/16 192.0.2.6", ("ff02::1", PORT, 0, INDEX))]
-        self.assertEqual(self.socket.sent, told)
+        self.assertEqual(self.told(), told)
         self.reactor.advance(REPEAT - SOON)
-        self.assertEqual(self.socket.sent, told * 2)
+        self.assertEqual(self.told(), told * 2)
+
+    def told(self) -> list[tuple[bytes, tuple[str, int, int, int]]]:
+        """Who is seen where, without the numbers of documents."""
+        return [each for each in self.socket.sent if each[0].startswith(b"vifibnet-seen")]
 
     def test_stop(self) -> None:
         """Nothing is left."""
@@ -123,13 +132,28 @@ class HearsayTests(SynchronousTestCase):
         self.hearsay.served_changed()
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_documents(self) -> None:
+        """Those at the other ends of our tunnels are told their numbers, over each tap once; what comes from
+        another port is not looked at, and what cannot be dealt with does not end the listening."""
+        self.served = [(TAP, PEER, "192.0.2.6"), (TAP, OTHER, "192.0.2.7")]
+        self.hearsay.tell()
+        numbers = [each for each in self.socket.sent if each[0].startswith(b"vifibnet-have")]
+        self.assertEqual(numbers, [(b"vifibnet-have", ("ff02::1", PORT, 0, INDEX))])
+        self.socket.port = PORT + 1
+        self.assertIsNone(self.hear(format_seen(OWN, "192.0.2.1")))
+        self.socket.port = PORT
+        self.changes = cast(Any, None)
+        self.assertIsNotNone(self.hear(format_seen(OWN, "192.0.2.1")))
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        self.assertEqual(self.hear(format_seen(OWN, "192.0.2.1")), "192.0.2.1")
+
     def test_port_in_use(self) -> None:
         """The node lives without it."""
 
         def refuse() -> socket.socket:
             raise OSError(98, "Address already in use")
 
-        hearsay = Hearsay(self.reactor, OWN, lambda: [], dict, self.changed, refuse)
+        hearsay = Hearsay(self.reactor, OWN, lambda: [], dict, self.changed, self.documents, refuse)
         hearsay.startService()
         hearsay.served_changed()
         hearsay.stopService()

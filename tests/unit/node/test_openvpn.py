@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -11,10 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.unit.node.fakes import FakeLeaving
 from tests.unit.node.processes import FakeReactor
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.node.drain import LOOK, UNDERWAY
 from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer, OpenVPNSettings
+from vifibnet.wire.openvpn import REFUSED_PLACES
 
 PEER = Prefix.parse("1/16")
 ENDPOINTS = (Endpoint("10.0.0.1", 1194, "udp"), Endpoint("example.com", 443, "tcp-client"))
@@ -99,6 +103,13 @@ class ClientTests(OpenVPNTestCase):
             self.assertEqual((self.reasons, self.client.up), ([reason], False))
             self.assertEqual(self.changes, 2)
 
+    def test_sent_away(self) -> None:
+        """By a server that has no place; openvpn says so before or after it says that it is connected."""
+        for before in ((), (CONNECTED,)):
+            self.setUp()
+            self.management.say(*before, ">NOTIFY:info,server-pushed-halt,full")
+            self.assertEqual((self.reasons, self.client.full), (["the server is full"], True))
+
     def test_ended_by_itself(self) -> None:
         """The last detail that it told is the reason."""
         self.management.say(">STATE:1,RECONNECTING,tls-error,,,,,", ">FATAL:All connections have failed")
@@ -171,16 +182,37 @@ class ServerTests(OpenVPNTestCase):
 
     def setUp(self) -> None:
         super().setUp()
+        self.several = False
         self.start(self.settings)
 
     def start(self, settings: OpenVPNSettings) -> None:
+        self.leaving = FakeLeaving()
         self.revoked: set[object] = set()
         self.server = OpenVPNServer(
             self.reactor, Random(1), settings, "vifs0", 1194, "udp", self.changed,
-            lambda prefix, serial: not self.revoked & {prefix, serial},
+            lambda prefix, serial: not self.revoked & {prefix, serial}, several=lambda: self.several,
         )  # fmt: skip
         self.server.startService()
         self.management = Management(self.reactor)
+        self.greeting = self.management.heard()
+
+    def test_socket(self) -> None:
+        """Whoever wants to is told which process has a socket now; where he fails, it is said why."""
+        told: list[int] = []
+
+        def tell(pid: int) -> None:
+            told.append(pid)
+            raise PermissionError(1, "not allowed")
+
+        for proto, expected in (("udp", 1), ("tcp-server", 1)):
+            server = OpenVPNServer(
+                self.reactor, Random(1), self.settings, "vifs0", 1194, proto, self.changed, on_socket=tell
+            )
+            server.startService()
+            management = Management(self.reactor)
+            self.assertIn("state on", self.greeting)
+            management.say(">STATE:1,ASSIGN_IP,,,,,,", ">STATE:1,CONNECTED,SUCCESS,,,,,")
+            self.assertEqual(len(told), expected)
 
     def come(self, cid: int, name: str) -> None:
         self.management.say(
@@ -209,6 +241,21 @@ class ServerTests(OpenVPNTestCase):
         self.table(1)
         self.assertEqual((list(self.server.served), self.changes), ([Prefix(2, 16)], 3))
 
+    def test_full(self) -> None:
+        """One more than there are places for is sent away with the reason; who is here may come anew."""
+        self.start(replace(self.settings, max_clients=1))
+        self.come(0, "1/16")
+        self.management.heard()
+        self.come(1, "2/16")
+        self.assertEqual(self.management.heard(), ["client-kill 1 HALT,full"])
+        self.come(2, "1/16")
+        self.assertEqual(self.management.heard(), [])
+        self.assertEqual({prefix: each.cid for prefix, each in self.server.served.items()}, {PEER: 2})
+        self.server.change(replace(self.settings, max_clients=2))
+        self.come(3, "2/16")
+        self.come(4, "3/16")
+        self.assertEqual(self.management.heard(), ["client-kill 4 HALT,full"])
+
     def test_replaced(self) -> None:
         """A peer that came again is one, and stays when its first connection goes."""
         self.come(0, "1/16")
@@ -227,9 +274,9 @@ class ServerTests(OpenVPNTestCase):
 
     def test_log(self) -> None:
         """Where openvpn's log tells that a client leaves, it is asked at once."""
-        self.assertEqual(self.management.heard(), [])
+        self.assertNotIn("log on", self.greeting)
         self.start(replace(self.settings, verbose=3))
-        self.assertEqual(self.management.heard(), ["log on"])
+        self.assertIn("log on", self.greeting)
         self.management.say(">LOG:1,,1/16/10.0.0.2:34749 SIGTERM[soft,ping-exit], client-instance exiting")
         self.assertEqual(self.management.heard(), ["status 3"])
 
@@ -270,19 +317,97 @@ class ServerTests(OpenVPNTestCase):
 
     def test_holder(self) -> None:
         """Started anew, once, and not if it has been since."""
-        restart = self.server.holder()
-        self.come(0, "1/16")
-        self.reactor.children[0].obeys = ()
-        restart()
+        restart = self.holder()
+        self.leaving.emptied = True
+        self.start_anew()
+        self.reactor.advance(UNDERWAY)
         self.assertEqual(self.reactor.processes[0].signals, ["TERM"])
         self.reactor.processes[0].end()
         self.assertEqual((len(self.reactor.processes), self.server.served), (2, {}))
         restart()
-        self.assertEqual((len(self.reactor.processes), self.server.supervisor.restarts), (2, 0))
-        again = self.server.holder()
+        self.assertEqual((len(self.reactor.processes), self.server.supervisor.history.restarts), (2, 0))
+        again = self.holder()
         self.server.stopService()
         again()
         self.assertEqual(len(self.reactor.processes), 2)
+
+    def holder(self) -> Callable[[], Deferred[None]]:
+        """A call that starts the server anew."""
+        return self.server.holder(self.leaving)
+
+    def start_anew(self) -> None:
+        """Begin that with a peer connected; the process ends when the test says so."""
+        self.reactor.children[0].obeys = ()
+        self.come(0, "1/16")
+        self.holder()()
+
+    def test_emptied_before_it_is_started_anew(self) -> None:
+        """The tap is left until nothing goes over it, and the process is gone."""
+        self.start_anew()
+        self.holder()()
+        [process] = self.reactor.processes
+        self.assertEqual(self.leaving.left, {"vifs0"})
+        self.reactor.pump([LOOK] * 10)
+        self.assertEqual(process.signals, [])
+        self.leaving.emptied = True
+        self.reactor.pump([LOOK] * round(UNDERWAY / LOOK + 3))
+        self.assertEqual((process.signals, self.leaving.left), (["TERM"], {"vifs0"}))
+        process.end()
+        self.assertEqual((len(self.reactor.processes), self.leaving.left), (2, set()))
+
+    def test_ends_while_it_is_emptied(self) -> None:
+        """By itself, or because the node stops: nothing to wait for, and no silence is left."""
+        self.start_anew()
+        self.reactor.children[0].end(1)
+        self.assertEqual(self.leaving.left, set())
+        self.reactor.advance(1)
+        self.management = Management(self.reactor)
+        self.start_anew()
+        self.assertEqual(self.leaving.left, {"vifs0"})
+        stopped = self.server.stopService()
+        self.reactor.children[0].end()
+        self.successResultOf(stopped)
+        self.assertEqual((len(self.reactor.processes), self.leaving.left), (2, set()))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_change(self) -> None:
+        """Other settings count from the next start on."""
+        self.server.change(replace(self.settings, max_clients=7, mtu=1300))
+        self.assertEqual(len(self.reactor.processes), 1)
+        self.reactor.children[0].obeys = ()
+        self.leaving.emptied = True
+        gone = self.holder()()
+        self.assertNoResult(gone)
+        self.reactor.children[0].end()
+        self.successResultOf(gone)
+        command = self.reactor.processes[1].command
+        self.assertEqual(command[command.index("--max-clients") + 1], str(7 + REFUSED_PLACES))
+        self.assertEqual(command[command.index("--tun-mtu") + 1], "1300")
+
+    def test_rehome(self) -> None:
+        """With a second address it is started anew, its tap emptied first; with a third one it is not."""
+        [process] = self.reactor.processes
+        self.assertNotIn("--multihome", process.command)
+        self.reactor.children[0].obeys = ()
+        self.come(0, "1/16")
+        self.several = True
+        gone = self.server.rehome(self.leaving)
+        self.assertEqual((self.leaving.left, process.signals), ({"vifs0"}, []))
+        self.leaving.emptied = True
+        self.reactor.pump([LOOK] * round(UNDERWAY / LOOK + 3))
+        process.end()
+        self.successResultOf(gone)
+        self.assertIn("--multihome", self.reactor.processes[1].command)
+        self.successResultOf(self.server.rehome(self.leaving))
+        self.assertEqual((len(self.reactor.processes), self.leaving.left), (2, set()))
+
+    def test_rehome_tcp(self) -> None:
+        """Over TCP there is nothing to do."""
+        how = (self.reactor, Random(1), self.settings, "vifs1", 443, "tcp-server", self.changed)
+        self.server = OpenVPNServer(*how, several=lambda: False)
+        self.server.startService()
+        self.successResultOf(self.server.rehome(self.leaving))
+        self.assertEqual(self.leaving.left, set())
 
     def test_unwelcome(self) -> None:
         """Who comes all the same is sent away."""
@@ -301,7 +426,7 @@ class ServerTests(OpenVPNTestCase):
         self.management = Management(self.reactor)
         self.come(0, "1/16")
         self.assertEqual(list(self.server.served), [PEER])
-        self.assertEqual(self.server.supervisor.restarts, 1)
+        self.assertEqual(self.server.supervisor.history.restarts, 1)
 
     def test_stop(self) -> None:
         """A stop is over when the process has ended and the socket is closed."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.directories import short_directory
+from tests.ports import free_port
 from tests.unit.node.fakes import NETWORK, config
 from vifibnet.errors import BadInput
-from vifibnet.node import preflight
-from vifibnet.node.lock import Lock
+from vifibnet.node import lock, preflight
 from vifibnet.store.peers import PeerStore
 
 
@@ -80,10 +79,10 @@ class CheckTests(SynchronousTestCase):
                 (socket.SOCK_STREAM, "tcp-server", "udp"),
             ):
                 with socket.socket(family, kind) as taken:
-                    taken.bind((address, 0))
+                    port = free_port()
+                    taken.bind((address, port))
                     if kind == socket.SOCK_STREAM:
                         taken.listen()
-                    port = taken.getsockname()[1]
                     sentence = self.refused(preflight.check_ports, [(port, proto)], 0.1)
                     self.assertIn(f"--pp {port} {proto}: this port is in use", sentence)
                     preflight.check_ports([(port, other)])
@@ -104,9 +103,9 @@ class OrderTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """A machine on which everything else is well."""
-        # trial's own directories are too deep for unix sockets.
-        self.directory = Path(tempfile.mkdtemp(prefix="vifibnet-"))
-        self.addCleanup(shutil.rmtree, self.directory)
+        self.directory = short_directory(self)
+        # Another process may be running another of these tests.
+        self.patch(lock, "NAME", f"\0vifibnet-test-{os.getpid()}")
         self.patch(preflight, "check_privilege", lambda: None)
         self.patch(preflight, "can_listen", lambda port, kind: True)
 
@@ -137,8 +136,7 @@ class OrderTests(SynchronousTestCase):
         """Another node with the same state directory is named as that, not by the ports that it has."""
         self.identify()
         self.patch(preflight, "can_listen", lambda port, kind: False)
-        lock = Lock(self.directory)
-        self.addCleanup(lock.release)
+        self.addCleanup(lock.Lock(self.directory).release)
         self.assertIn("another node", self.sentence())
 
     def test_peers(self) -> None:
@@ -151,7 +149,7 @@ class OrderTests(SynchronousTestCase):
         PeerStore.create(self.directory / "peers.db", NETWORK).close()
         identity = preflight.check(config(self.directory))
         self.assertEqual(identity.network, NETWORK)
-        Lock(self.directory).release()
+        lock.Lock(self.directory).release()
 
     def test_openvpn_arguments(self) -> None:
         """openvpn itself is asked about them."""

@@ -25,7 +25,8 @@ from vifibnet.errors import (
 from vifibnet.node import registryclient
 from vifibnet.node.registryclient import RegistryClient
 from vifibnet.pki.keepalive import KEEPALIVE
-from vifibnet.wire.amp import Declare, GetBootstrapPeer, GetPeers, GetRevocations, Renew, RevocationsChanged
+from vifibnet.wire.amp import Declare, DocumentChanged, GetBootstrapPeer, GetDocument, GetPeers, Renew
+from vifibnet.wire.document import Kind
 
 
 class Server(AMP):
@@ -59,10 +60,10 @@ class Server(AMP):
         """One peer."""
         return {"prefix": "1/16", "endpoints": "192.0.2.1,1194,udp", "seen": self.factory.seen}
 
-    @GetRevocations.responder
-    def get_revocations(self, number: int, offset: int) -> Any:
+    @GetDocument.responder
+    def get_document(self, kind: str, number: int, offset: int) -> Any:
         """Four bytes of it at a time; it changes once, after the first piece."""
-        self.factory.calls.append(("revocations", number, offset))
+        self.factory.calls.append((kind, number, offset))
         document, last = self.factory.documents[0], len(self.factory.documents)
         if len(self.factory.documents) > 1:
             self.factory.documents.pop(0)
@@ -126,7 +127,7 @@ class RegistryClientTests(TestCase):
             "example port 1",
             lambda: self.events.append("connected"),
             lambda: self.events.append(f"seen at {self.client.seen}"),
-            lambda: self.events.append("revocations"),
+            lambda: self.events.append("document"),
             lambda: self.events.append("revoked"),
         )
         self.addCleanup(self.client.stopService)
@@ -185,25 +186,25 @@ class RegistryClientTests(TestCase):
         self.server.refuses = False
         await self.until(lambda: self.client.connected)
 
-    async def test_revocations(self) -> None:
-        """The list comes in pieces, from the beginning again when it has changed meanwhile; or not at all."""
+    async def test_document(self) -> None:
+        """It comes in pieces, from the beginning again when it has changed meanwhile; or not at all."""
         self.client.startService()
-        self.assertIsNone(await self.client.revocations(9))
+        self.assertIsNone(await self.client.document(Kind.REVOCATIONS, 9))
         self.server.documents = [b"old list", b"a newer list"]
-        self.assertEqual(await self.client.revocations(7), b"a newer list")
+        self.assertEqual(await self.client.document(Kind.REVOCATIONS, 7), b"a newer list")
         offsets = [call[1:] for call in self.server.calls if call[0] == "revocations"]
         self.assertEqual(offsets, [(9, 0), (7, 0), (7, 4), (7, 0), (7, 4), (7, 8)])
         for claims in (1 << 30, 99):
             self.server.claims = claims
             with self.assertRaisesRegex(RegistryUnreachable, "no end"):
-                await self.client.revocations(7)
+                await self.client.document(Kind.REVOCATIONS, 7)
 
     async def test_told(self) -> None:
-        """The registry says that there is a new list."""
+        """The registry says that there is a new document."""
         self.client.startService()
         await self.client.peers(1)
-        self.server.connections[0].callRemote(RevocationsChanged, number=4)
-        await self.until(lambda: "revocations" in self.events)
+        self.server.connections[0].callRemote(DocumentChanged, kind="revocations", number=4)
+        await self.until(lambda: "document" in self.events)
 
     async def test_revoked(self) -> None:
         """Who is told that it was revoked does not come again soon."""
@@ -226,11 +227,11 @@ class RegistryClientTests(TestCase):
         await self.until(lambda: len(self.server.connections) == 2 and self.client.connected)
 
     async def test_old_registry(self) -> None:
-        """A registry that has never heard of revocation lists is a registry."""
+        """A registry that has never heard of documents is a registry."""
         self.patch(Server, "locateResponder", lambda server, name: None)
         self.client.startService()
         with self.assertRaisesRegex(RegistryUnreachable, "too old"):
-            await self.client.revocations(0)
+            await self.client.document(Kind.REVOCATIONS, 0)
 
     async def test_away(self) -> None:
         """Nobody listens: calls say so soon, and work as soon as somebody does."""

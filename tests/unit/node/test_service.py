@@ -3,42 +3,67 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
+import socket
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tests.unit.node.fakes import NETWORK, NOW, FakeClient, FakeDrain, FakeRegistry, config, endpoint, node
-from tests.unit.pki.making import authority, identity, pem
+from tests.unit.node.fakes import (
+    NETWORK,
+    NOW,
+    FakeClient,
+    FakeHeartbeats,
+    FakeLeaving,
+    FakeRegistry,
+    authorities,
+    config,
+    endpoint,
+    node,
+)
+from tests.unit.pki.making import authority, identity, parameters, pem, revocation_list
 from vifibnet.errors import BadInput, CommandFailed
 from vifibnet.interfaces import IKernel, IPortMapper
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.model.ways import Health, Place, Way
+from vifibnet.node.authorities import Authorities
+from vifibnet.node.config import NodeConfig
+from vifibnet.node.documents import FIRST_WAIT, Documents, Keeper
+from vifibnet.node.homes import SETTLE, Homes
 from vifibnet.node.openvpn import Served
+from vifibnet.node.parameters import Parameters
+from vifibnet.node.parts import Parts as RealParts
+from vifibnet.node.peertalk import Sights
+from vifibnet.node.preflight import openvpn_settings
 from vifibnet.node.renewal import Renewal
 from vifibnet.node.revocations import RevocationFiles
-from vifibnet.node.service import MAP_AFTER, NodeService
-from vifibnet.node.trust import FIRST_WAIT, Trust
-from vifibnet.node.tunnels import EMPTY_AFTER
+from vifibnet.node.service import NodeService
+from vifibnet.node.supervisor import Supervisor
+from vifibnet.node.trust import Trust
+from vifibnet.node.whereabouts import MAP_AFTER
 from vifibnet.pki.authority import new_serial
 from vifibnet.pki.requests import check_request
-from vifibnet.pki.revocation import sign_revocations
 from vifibnet.store.peers import PeerStore
-from vifibnet.wire.babeld import Neighbour, Route
+from vifibnet.wire.babeld import BabeldSettings, Neighbour, Route
+from vifibnet.wire.document import Kind
 from vifibnet.wire.revocation import Revoked
 
 OWN = node(5)
 SERIAL = 555
 """Our certificate's."""
+
+KEY = bytes(range(100, 116))
 
 
 class Part(Service):
@@ -49,10 +74,13 @@ class Part(Service):
         self.diary = diary
         self.gate: Deferred[None] | None = None
         self.broken = False
+        self.looks = 0
         self.served: dict[Prefix, Served] = {}
         self.welcome: Callable[[Prefix, int | None], bool] = lambda *_: True
         self.routes: tuple[Route, ...] = ()
         self.neighbours: tuple[Neighbour, ...] = ()
+        self.told: list[Any] = []
+        self.supervisor = Supervisor(Clock(), Random(1), name, list)
 
     def startService(self) -> None:
         """Note it."""
@@ -67,9 +95,36 @@ class Part(Service):
         self.diary.append(f"{self.title} stops")
         return self.gate or succeed(None)
 
-    def holder(self) -> Callable[[], None]:
+    def look(self) -> None:
+        """Nothing to see."""
+        self.looks += 1
+
+    def failed(self, peer: Prefix) -> None:
+        """Note it."""
+        self.told.append(peer)
+
+    def destinations(self) -> frozenset[frozenset[str]]:
+        """None that matter."""
+        return frozenset()
+
+    def holder(self, leaving: FakeLeaving) -> Callable[[], Deferred[None]]:
         """Notes that it would be started anew."""
-        return lambda: self.diary.append(f"{self.title} starts anew")
+
+        def restart() -> Deferred[None]:
+            self.diary.append(f"{self.title} starts anew")
+            return succeed(None)
+
+        return restart
+
+    def rehome(self, leaving: FakeLeaving) -> Deferred[None]:
+        """Note it."""
+        self.diary.append(f"{self.title} gets another home")
+        return succeed(None)
+
+    def change(self, settings: Any) -> Any:
+        """Note what is new."""
+        self.told.append(settings)
+        return succeed(None)
 
     async def dismiss(self) -> None:
         """As an openvpn server does."""
@@ -85,6 +140,7 @@ class FakeKernel:
     def __init__(self, diary: list[str]) -> None:
         self.diary = diary
         self.failures = 0
+        self.homes = ["192.0.2.5"]
         self.gate: Deferred[None] | None = None
 
     async def clean(self) -> None:
@@ -100,13 +156,27 @@ class FakeKernel:
         """Note them."""
         self.diary.append(f"taps {' '.join(names)} {mtu}")
 
+    async def set_mtu(self, names: Sequence[str], mtu: int) -> None:
+        """Note it."""
+        self.diary.append(f"mtu {' '.join(names)} {mtu}")
+
     async def add_subnet(
         self, interface: str, address: IPv6Address, subnet: IPv6Network, network: IPv6Network
     ) -> None:
         """Note them."""
         self.diary.append(f"{interface} {address} {subnet} {network}")
 
+    async def addresses(self) -> Sequence[Sequence[IPv4Address | IPv6Address]]:
+        """One, or more."""
+        return [[ip_address(text)] for text in self.homes]
+
     async def flush_routes(self) -> None:
+        """Nothing to do."""
+
+    async def announce(self) -> None:
+        """Nothing to do."""
+
+    async def keep(self, put: Mapping[Place, Way], drop: Sequence[Place]) -> None:
         """Nothing to do."""
 
     async def restore(self) -> None:
@@ -149,6 +219,7 @@ class RegistryService(FakeRegistry, Service):
     """The fake registry as a service."""
 
     connected = True
+    since = NOW
 
 
 class Parts:
@@ -157,6 +228,7 @@ class Parts:
     def __init__(self, directory: Path, reactor: Any) -> None:
         self.diary: list[str] = []
         self.directory = directory
+        self.given = config(directory)
         self.reactor = reactor
         self.path = directory / "peers.db"
         self.identity = identity(now=datetime.fromtimestamp(NOW, UTC))
@@ -164,9 +236,10 @@ class Parts:
         self.fake_kernel = FakeKernel(self.diary)
         self.fake_babeld = Part("babeld", self.diary)
         self.server = Part("vifs0", self.diary)
+        self.fake_talk = Part("talk", [])
         self.clients: list[FakeClient] = []
         self.locked = False
-        self.asked: list[str] = []
+        self.told_babeld: BabeldSettings | None = None
         self.fake_registry: RegistryService | None = RegistryService()
         self.fake_mapper: FakeMapper | None = None
 
@@ -190,36 +263,82 @@ class Parts:
         """The machine."""
         return self.fake_kernel
 
-    def drain(self) -> FakeDrain:
-        """What silences babel."""
-        return FakeDrain()
+    def heartbeats(self, *arguments: object) -> FakeHeartbeats:
+        """What watches the tunnels."""
+        return FakeHeartbeats()
 
-    def babeld(self, on_change: Callable[[], None], before: Callable[[], Awaitable[None]]) -> Part:
+    def change(self, config: NodeConfig) -> None:
+        """From now on, this holds."""
+        self.config = config
+        self.openvpn = openvpn_settings(config)
+
+    def parameters(self, authorities: Authorities, on_change: Callable[[NodeConfig], None]) -> Parameters:
+        """The real ones."""
+        parameters = Parameters(self.given, authorities.cas, authorities.known, on_change)
+        parameters.document.load()
+        return parameters
+
+    def babeld_settings(self, config: NodeConfig, taps: Sequence[str]) -> BabeldSettings:
+        """What is told to babeld."""
+        return RealParts(self.reactor, Random(1), config, self.identity).babeld_settings(config, taps)
+
+    def babeld(
+        self,
+        taps: Sequence[str],
+        on_change: Callable[[], None],
+        kernel: object,
+        direct: Callable[[], dict[IPv6Network, Way]],
+        health: Callable[[str, str], Health],
+    ) -> Part:
         """The routing daemon."""
+        self.direct = direct
         self.routes_changed = on_change
+        self.told_babeld = self.babeld_settings(self.config, taps)
         return self.fake_babeld
 
-    def send_to(self, neighbour: Neighbour, packet: bytes) -> None:
-        """Note whom."""
-        self.asked.append(neighbour.address)
+    def authorities(self) -> Authorities:
+        """The real ones, with files elsewhere."""
+        return authorities(self.reactor, self.directory, self.identity.cas)
 
-    def trust(self, on_change: Callable[[frozenset[Prefix]], None]) -> Trust:
+    def trust(self, authorities: Authorities, on_change: Callable[[frozenset[Prefix]], None]) -> Trust:
         """The real one, with files elsewhere."""
-        files = RevocationFiles(self.directory, authority().ca, self.directory / "run")
+        files = RevocationFiles(self.directory, authorities.cas, run=self.directory / "run")
         files.open()
-        return Trust(self.reactor, Random(1), files, SERIAL, on_change)
+        return Trust(files, SERIAL, on_change)
+
+    def documents(self, keepers: Sequence[Keeper]) -> Documents:
+        """The real ones."""
+        return Documents(self.reactor, Random(1), keepers)
 
     def renewal(
-        self, on_renewed: Callable[[], None], holders: Callable[[], list[Callable[[], None]]]
+        self,
+        authorities: Authorities,
+        on_renewed: Callable[[], None],
+        replace: Callable[[float, float], None],
     ) -> Renewal:
         """The real one."""
         me = self.identity
-        return Renewal(self.reactor, Random(1), config(self.directory), me, on_renewed, holders)
+        return Renewal(self.reactor, Random(1), self.given, me, authorities, on_renewed, replace)
+
+    def homes(self, kernel: FakeKernel) -> Homes:
+        """The real one."""
+        return Homes(self.reactor, NETWORK.ip_network, kernel.addresses, self.homes_socket)
+
+    def homes_socket(self) -> socket.socket:
+        """What tells of new addresses, with ``netlink`` at its other end."""
+        ours, self.netlink = socket.socketpair(type=socket.SOCK_DGRAM)
+        ours.setblocking(False)
+        return ours
 
     def servers(
-        self, on_change: Callable[[], None], welcome: Callable[[Prefix, int | None], bool]
+        self,
+        on_change: Callable[[], None],
+        welcome: Callable[[Prefix, int | None], bool],
+        before: Callable[[str], Coroutine[Deferred[Any], Any, None]],
+        homes: Homes,
     ) -> dict[str, Part]:
         """One server."""
+        self.fit = before
         self.served_changed = on_change
         self.server.welcome = welcome
         return {"vifs0": self.server}
@@ -242,12 +361,31 @@ class Parts:
         self,
         on_connected: Callable[[], None],
         on_seen: Callable[[], None],
+        on_document: Callable[[], None],
         trust: Trust,
         renewal: Renewal,
+        authorities: Authorities,
     ) -> RegistryService | None:
         """The registry."""
         self.connected, self.seen = on_connected, on_seen
         return self.fake_registry
+
+    def talk(
+        self,
+        store: PeerStore,
+        trust: Trust,
+        renewal: Renewal,
+        authorities: Authorities,
+        sights: Sights,
+        on_news: Callable[[], None],
+    ) -> Part:
+        """What is said to other nodes."""
+        self.sights, self.news = sights, on_news
+        return self.fake_talk
+
+    def peers(self, *arguments: Any) -> Any:
+        """The real one."""
+        return RealParts(self.reactor, Random(1), self.config, self.identity).peers(*arguments)
 
     def mapper(self, on_change: Callable[[], None]) -> FakeMapper:
         """The gateway."""
@@ -278,6 +416,7 @@ class NodeServiceTests(SynchronousTestCase):
     def start(self, **options: object) -> NodeService:
         """Start a node; it is stopped at the end."""
         settings: Any = config(self.directory, connection_count=2, hello=1.0, **options)
+        self.parts.given = settings
         parts, me = (self.parts, Me())  # the shapes are what counts
         self.service = NodeService(self.reactor, Random(1), settings, me, parts)  # type: ignore[arg-type]
         self.service.startService()
@@ -290,6 +429,7 @@ class NodeServiceTests(SynchronousTestCase):
             done = self.service.stopService()
             self.reactor.pump([0.1] * 60)
             self.successResultOf(done)
+            self.parts.netlink.close()
 
     def own_log(self) -> str:
         """What the node wrote to its own log."""
@@ -304,7 +444,7 @@ class NodeServiceTests(SynchronousTestCase):
             [
                 "lock",
                 "clean",
-                "taps vifc0 vifc1 vifs0 1400",
+                "taps vifc0 vifc1 vifc2 vifc3 vifs0 1400",
                 "lo 2001:db8:42:5::1 2001:db8:42:5::/64 2001:db8:42::/48",
                 "babeld starts",
                 "vifs0 starts",
@@ -414,7 +554,9 @@ class NodeServiceTests(SynchronousTestCase):
         registry = self.parts.fake_registry
         assert registry is not None
         service = self.start()
-        self.assertEqual([call for call in registry.calls if call not in ("peers", "revocations 0")], [])
+        self.assertEqual(
+            [call for call in registry.calls if call != "peers" and not str(call).endswith(" 0")], []
+        )
         registry.seen = "192.0.2.5"
         self.parts.seen()
         self.assertEqual(registry.calls[-1], ("declare", endpoint(5)))
@@ -456,7 +598,7 @@ class NodeServiceTests(SynchronousTestCase):
             self.route(2, "vifc1", 0),
         )
         self.parts.routes_changed()
-        self.reactor.pump([0.3, EMPTY_AFTER * 1.0])
+        self.reactor.pump([0.3, 0.2])
         ended = {client.peer for client in self.parts.clients if client.ended.called}
         self.assertEqual(ended, {node(1)})
         self.parts.fake_babeld.routes = (self.route(1, "eth0", 0, metric=65535),)
@@ -472,14 +614,40 @@ class NodeServiceTests(SynchronousTestCase):
         self.parts.clients[0].come_up(NOW)
         self.parts.server.served = {node(1): Served(1, "192.0.2.1", 4000, NOW)}
         self.parts.served_changed()
-        self.reactor.pump([0.3, EMPTY_AFTER * 1.0])
+        self.reactor.pump([0.3, 0.2])
         self.assertTrue(self.parts.clients[0].ended.called)
 
     def revoke(self, number: int, *revoked: Revoked) -> None:
         """The registry has a new list, and says so."""
         registry = self.parts.fake_registry
         assert registry is not None
-        registry.list = sign_revocations(authority(), number, revoked)
+        registry.documents[Kind.REVOCATIONS] = revocation_list(authority(), number, revoked)
+
+    def test_talk(self) -> None:
+        """Who talks with other nodes knows who they are, hears of every change, and what they say is used."""
+        self.parts.know(1)
+        service = self.start(ip=(endpoint(5),))
+        talk, sights = self.parts.fake_talk, self.parts.sights
+        self.assertTrue(talk.running)
+        self.assertEqual((sights.endpoints(), sights.wanted()), ((endpoint(5),), 2))
+        self.assertTrue(sights.registry())
+        for change in (
+            lambda: self.parts.clients[0].come_up(NOW),
+            self.parts.served_changed,
+            self.parts.seen,
+        ):
+            before = talk.looks
+            change()
+            self.assertGreater(talk.looks, before)
+        self.parts.server.served = {node(3): Served(3, "192.0.2.1", 4000, NOW)}
+        self.assertEqual((sights.tunnels(), sights.others()), ({node(1)}, {node(3)}))
+        service._store.update([(node(4), (endpoint(4),))], NOW)
+        self.parts.news()
+        self.assertEqual(self.parts.clients[-1].peer, node(4))
+        self.parts.clients[-1].end("not reached")
+        self.assertEqual(talk.told, [node(4)])
+        self.stop()
+        self.assertFalse(talk.running)
 
     def test_revoked(self) -> None:
         """Whoever is revoked loses its tunnels at once, ours to it and its to us, and gets no other."""
@@ -495,9 +663,9 @@ class NodeServiceTests(SynchronousTestCase):
         self.assertEqual(list(server.served), [node(4)])
         self.reactor.advance(100)
         self.assertEqual(len(self.parts.clients), 2)
-        self.assertEqual(len(list((self.directory / "run").glob("*/*"))), 3)
+        self.assertEqual(len(list((self.directory / "run").glob("*/[0-9]*"))), 3)
         self.stop()
-        self.assertEqual(list((self.directory / "run").iterdir()), [])
+        self.assertFalse((self.directory / "run").exists())
         self.parts.clients.clear()
         self.start()
         self.assertEqual([client.peer for client in self.parts.clients], [node(2)])
@@ -524,14 +692,14 @@ class NodeServiceTests(SynchronousTestCase):
         assert registry is not None
         answer: Deferred[bytes | None] = Deferred()
 
-        async def revocations(known: int) -> bytes | None:
+        async def document(kind: Kind, known: int) -> bytes | None:
             return await answer
 
-        registry.revocations = revocations  # type: ignore[method-assign]
+        registry.document = document  # type: ignore[method-assign]
         self.start()
         self.assertNotIn("vifs0 starts", self.diary)
         self.revoke(9, Revoked(1, node(1)))
-        answer.callback(registry.list)
+        answer.callback(registry.documents[Kind.REVOCATIONS])
         self.assertIn("vifs0 starts", self.diary)
         self.assertEqual(self.parts.clients, [])
         self.stop()
@@ -549,10 +717,10 @@ class NodeServiceTests(SynchronousTestCase):
         registry = self.parts.fake_registry
         assert registry is not None
 
-        async def revocations(known: int) -> bytes | None:
+        async def document(kind: Kind, known: int) -> bytes | None:
             return await Deferred[bytes | None]()
 
-        registry.revocations = revocations  # type: ignore[method-assign]
+        registry.document = document  # type: ignore[method-assign]
         service = self.start()
         self.successResultOf(service.stopService())
         self.assertNotIn("vifs0 starts", self.diary)
@@ -620,12 +788,165 @@ class NodeServiceTests(SynchronousTestCase):
         self.assertEqual(self.diary[-1], "unlock")
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_new_neighbours_are_asked(self) -> None:
-        """As babeld alone would not."""
+    def set(self, number: int, **values: float | int | bytes) -> None:
+        """The registry has new parameters, and says so."""
+        registry = self.parts.fake_registry
+        assert registry is not None
+        named = {name.replace("_", "-"): value for name, value in values.items()}
+        registry.documents[Kind.PARAMETERS] = parameters(authority(), number, named)
+        if self.service is not None and self.service.running:
+            self.parts.connected()
+
+    def test_parameters_before_the_start(self) -> None:
+        """They count from the first tap on; so does what the last run kept, without a registry."""
+        self.set(7, mtu=1300, connection_count=1, babel_key=KEY, max_clients=9, hello=0.5)
+        self.start(given=frozenset({"hello"}))
+        self.assertIn("taps vifc0 vifc1 vifc2 vifs0 1300", self.diary)
+        self.stop()
+        self.diary.clear()
+        self.parts.fake_registry = None
+        self.parts.know(1, 2)
+        service = self.start(given=frozenset({"hello"}))
+        self.assertIn("taps vifc0 vifc1 vifc2 vifs0 1300", self.diary)
+        self.assertEqual(len(self.parts.clients), 1)
+        self.assertEqual((self.parts.openvpn.max_clients, self.parts.openvpn.mtu), (9, 1300))
+        assert self.parts.told_babeld is not None
+        self.assertEqual(
+            (self.parts.told_babeld.hello, self.parts.told_babeld.key, self.parts.told_babeld.tunnels),
+            (1.0, KEY, ("vifc0", "vifc1", "vifc2", "vifs0")),
+        )
+        values = service.status().parameters.values
+        self.assertEqual((values["hello"], values["mtu"], values["babel-key"]), ("1", "1300", "set"))
+        self.assertNotIn(KEY.hex(), self.own_log())
+
+    def test_parameters_during_the_start(self) -> None:
+        """The first answer comes when the taps are there: they are made fit before anything starts."""
+        registry = self.parts.fake_registry
+        assert registry is not None
+        answer: Deferred[None] = Deferred()
+
+        async def document(kind: Kind, known: int) -> bytes | None:
+            await answer
+            return registry.documents.get(kind)
+
+        registry.document = document  # type: ignore[method-assign]
+        self.set(7, mtu=1300, connection_count=3)
         self.start()
-        self.parts.fake_babeld.neighbours = (Neighbour("a", "fe80::a", "vifs0", 0x8000, 96, 96, 96),)
-        self.parts.routes_changed()
-        self.assertEqual(self.parts.asked, ["fe80::a"])
+        self.diary.clear()
+        answer.callback(None)
+        self.assertEqual(
+            self.diary,
+            ["mtu vifc0 vifc1 vifc2 vifc3 vifs0 1300", "taps vifc4 1300", "babeld starts", "vifs0 starts"],
+        )
+        [told] = self.parts.fake_babeld.told
+        self.assertEqual(told.tunnels, ("vifc0", "vifc1", "vifc2", "vifc3", "vifc4", "vifs0"))
+
+    def test_a_new_key(self) -> None:
+        """babeld is told at once; nothing else happens."""
+        self.parts.know(1)
+        self.start()
+        self.diary.clear()
+        self.set(7, babel_key=KEY)
+        [told] = self.parts.fake_babeld.told
+        self.assertEqual((told.key, told.hello, self.diary), (KEY, 1.0, []))
+
+    def test_more_tunnels(self) -> None:
+        """Taps are made, and used; fewer are ended, emptied first."""
+        self.parts.know(1, 2, 3)
+        self.start()
+        self.set(7, connection_count=3)
+        self.reactor.pump([0.1] * 5)
+        self.assertIn("taps vifc4 1400", self.diary)
+        self.assertEqual([client.tap for client in self.parts.clients], ["vifc0", "vifc1", "vifc2"])
+        taps = ("vifc0", "vifc1", "vifc2", "vifc3", "vifc4", "vifs0")
+        self.assertEqual(self.parts.fake_babeld.told[-1].tunnels, taps)
+        for client in self.parts.clients:
+            client.come_up(self.reactor.seconds())
+        self.set(8, connection_count=1)
+        self.reactor.pump([0.1] * 60)
+        self.assertEqual(len([each for each in self.parts.clients if each.ended.called]), 2)
+
+    def test_mtu(self) -> None:
+        """Every openvpn is replaced within the roll, the server when its clients' routes have moved; with the
+        new process comes the greater MTU."""
+        self.parts.know(1)
+        self.start()
+        self.parts.clients[0].come_up(NOW)
+        self.parts.server.served = {node(9): Served(1, "192.0.2.9", 4000, NOW)}
+        self.set(7, mtu=1420, roll=10.0)
+        self.assertEqual((self.parts.openvpn.mtu, self.parts.server.told[-1].mtu), (1420, 1420))
+        self.assertFalse([entry for entry in self.diary if entry.startswith("mtu")])
+        self.reactor.pump([0.1] * 160)
+        self.assertEqual(self.diary.count("vifs0 starts anew"), 1)
+        self.assertTrue(self.parts.clients[0].ended.called)
+        self.assertEqual(self.parts.clients[-1].tap, "vifc0")
+        self.assertIn("mtu vifc0 1420", self.diary)
+        self.successResultOf(ensureDeferred(self.parts.fit("vifs0")))
+        self.assertIn("mtu vifs0 1420", self.diary)
+
+    def test_hello(self) -> None:
+        """babeld is told within the roll."""
+        self.start()
+        self.set(7, hello=0.5, roll=10.0)
+        self.assertEqual(self.parts.fake_babeld.told, [])
+        self.reactor.pump([0.1] * 100)
+        [told] = self.parts.fake_babeld.told
+        self.assertEqual((told.hello, told.tunnels), (0.5, ("vifc0", "vifc1", "vifc2", "vifc3", "vifs0")))
+
+    def test_overridden(self) -> None:
+        """What the command line says stays; the log says so, and nobody is told anything."""
+        self.start(given=frozenset({"hello", "connection-count"}), ip=(endpoint(5),))
+        self.diary.clear()
+        self.set(7, hello=0.5, connection_count=9)
+        self.reactor.pump([1.0] * 100)
+        self.assertEqual((self.diary, self.parts.fake_babeld.told), ([], []))
+        self.assertIn("hello 0.5 (overridden by our command line)", self.own_log())
+
+    def test_homes(self) -> None:
+        """The servers are told when the machine has a second address."""
+        self.start()
+        self.parts.fake_kernel.homes.append("192.0.2.55")
+        self.parts.netlink.send(b"")
+        for reader in self.reactor.getReaders():
+            reader.doRead()
+        self.assertNotIn("vifs0 gets another home", self.diary)
+        self.reactor.advance(SETTLE)
+        self.assertIn("vifs0 gets another home", self.diary)
+
+    def test_direct_ways(self) -> None:
+        """Who is at the other end of a tunnel, ours or theirs, is at its one address there."""
+        self.parts.know(1)
+        self.start()
+        self.assertEqual(self.parts.direct(), {})
+        self.parts.clients[0].come_up(NOW)
+        self.parts.server.served = {node(7): Served(1, "192.0.2.7", 4000, NOW)}
+        self.assertEqual(
+            {str(subnet): f"{way.via} {way.interface}" for subnet, way in self.parts.direct().items()},
+            {
+                "2001:db8:42:1::/64": "fe80::1:0:0:1 vifc0",
+                "2001:db8:42:7::/64": "fe80::7:0:0:1 vifs0",
+            },
+        )
+
+    def test_obey(self) -> None:
+        """Other options of the operator's reach whom they concern, and nobody else."""
+        service = self.start(ip=(endpoint(5),))
+        self.diary.clear()
+        wanted = replace(
+            self.parts.given, ip=(endpoint(6),), interfaces=("eth0",), peers_db_refresh=7.0, verbose=3
+        )
+        service.obey(wanted)
+        self.reactor.advance(1)
+        self.assertEqual(service.status().endpoints, "192.0.2.6,1194,udp")
+        self.assertEqual(self.parts.fake_babeld.told[-1].lan, ("eth0",))
+        assert self.parts.fake_registry is not None
+        self.assertIn(("declare", endpoint(6)), self.parts.fake_registry.calls)
+        # babeld is started anew, too: the openvpns wait until it knows the ways again.
+        self.assertEqual(self.diary, [])
+        self.reactor.advance(8)
+        self.assertEqual(self.diary, ["vifs0 starts anew"])
+        self.reactor.pump([1.0] * 8)
+        self.assertGreaterEqual(self.parts.fake_registry.calls.count("peers"), 2)
 
     def test_status(self) -> None:
         """What an operator sees, as it is."""
@@ -652,7 +973,13 @@ class NodeServiceTests(SynchronousTestCase):
         )
         [tunnel] = status["tunnels"]
         self.assertEqual((tunnel["tap"], tunnel["peer"], tunnel["routes"]), ("vifc0", "1/16", 2))
-        self.assertEqual(status["served"], [{"peer": "9/16", "address": "192.0.2.9", "server": "vifs0"}])
+        [served] = status["served"]
+        self.assertEqual(
+            (served["peer"], served["address"], served["server"]), ("9/16", "192.0.2.9", "vifs0")
+        )
+        self.assertEqual((served["since"], served["traffic"]), (NOW, 0))
+        expires = self.parts.identity.certificate.not_valid_after_utc.timestamp()
+        self.assertEqual(status["certificate_expires"], expires)
         self.assertEqual(status["neighbours"], [{"address": "fe80::a", "interface": "vifc0", "cost": 96}])
         self.assertEqual(
             status["routes"][1],
@@ -664,7 +991,8 @@ class NodeServiceTests(SynchronousTestCase):
                 "via": "fe80::1",
             },
         )
-        self.assertEqual(status["registry"], {"connected": True, "seen": None})
+        self.assertEqual(status["registry"], {"connected": True, "since": NOW, "seen": None})
+        self.assertEqual([each["name"] for each in status["children"]], ["babeld", "vifs0"])
 
     def test_own_log(self) -> None:
         """Debug messages only from verbose 3 on, and nothing after the stop."""

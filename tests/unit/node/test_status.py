@@ -6,7 +6,8 @@ from pathlib import Path
 from twisted.internet import defer, endpoints, protocol, reactor
 from twisted.trial.unittest import TestCase
 
-from vifibnet.model.status import NodeStatus, RegistryStatus, TunnelStatus
+from tests.directories import short_directory
+from vifibnet.model.status import ChildStatus, NodeStatus, ParametersStatus, RegistryStatus, TunnelStatus
 from vifibnet.node.status import StatusServer
 
 STATUS = NodeStatus(
@@ -17,12 +18,17 @@ STATUS = NodeStatus(
     pid=123,
     started=1760000000.0,
     endpoints="192.0.2.1,1194,udp",
-    tunnels=(TunnelStatus("vifc0", "7/16", "192.0.2.2,1194,udp", True, 1.0, 3, 1234),),
+    tunnels=(TunnelStatus("vifc0", "7/16", "192.0.2.2,1194,udp", True, 1.0, 3, 1234, "why"),),
     served=(),
     neighbours=(),
     routes=(),
-    registry=RegistryStatus(True, "192.0.2.1"),
+    registry=RegistryStatus(True, 1760000001.0, "192.0.2.1"),
     peers_known=5,
+    certificate_expires=1790000000.0,
+    authority_expires=2000000000.0,
+    parameters=ParametersStatus(7, {"hello": "0.5", "babel-key": "set"}),
+    drained=None,
+    children=(ChildStatus("babeld", "running", 1760000000.0, 124, 0, "", None),),
 )
 
 
@@ -47,7 +53,7 @@ class StatusServerTests(TestCase):
 
     async def test_one_document_and_the_end(self) -> None:
         """A connection gets JSON and is closed, also where a killed run left a socket behind."""
-        path = Path(self.mktemp())
+        path = short_directory(self) / "status.sock"
         path.touch()
         server = StatusServer(reactor, path, lambda: STATUS)
         server.startService()
@@ -58,7 +64,9 @@ class StatusServerTests(TestCase):
         document = json.loads(await reader.done)
         self.assertEqual(document["prefix"], "5/16")
         self.assertEqual(document["tunnels"][0]["peer"], "7/16")
-        self.assertEqual(document["registry"], {"connected": True, "seen": "192.0.2.1"})
+        self.assertEqual(
+            document["registry"], {"connected": True, "since": 1760000001.0, "seen": "192.0.2.1"}
+        )
         await server.stopService()
         self.assertFalse(path.exists())
 

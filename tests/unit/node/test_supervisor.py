@@ -16,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.unit.node.processes import FakeReactor
 from vifibnet.errors import CommandFailed
-from vifibnet.node.supervisor import LONG_ENOUGH, LONGEST_DELAY, Child, Exit, Supervisor, run
+from vifibnet.model.supervision import LONG_ENOUGH, LONGEST_DELAY, WELL_AFTER, State
+from vifibnet.node.supervisor import Child, Exit, Supervisor, run
 
 
 class ChildTests(SynchronousTestCase):
@@ -108,7 +109,7 @@ class SupervisorTests(SynchronousTestCase):
         """End the program; how long it takes until it runs again."""
         self.reactor.children[0].end(status)
         waited = 0.0
-        while supervisor.state == "waiting":
+        while supervisor.state is State.BACKING_OFF:
             self.reactor.advance(0.01)
             waited += 0.01
         return waited
@@ -124,9 +125,28 @@ class SupervisorTests(SynchronousTestCase):
             longest = min(LONGEST_DELAY, 0.2 * 2**number)
             self.assertTrue(longest / 2 - 0.02 <= wait <= longest + 0.02, f"{number}: {wait}")
         self.assertNotEqual(waits[-1], waits[-2])
-        self.assertEqual((supervisor.restarts, len(self.ends)), (12, 12))
+        self.assertEqual((supervisor.history.restarts, len(self.ends)), (12, 12))
         assert supervisor.last_exit is not None
         self.assertEqual(supervisor.last_exit.status, 1)
+
+    def test_restart(self) -> None:
+        """A wanted restart is at once, without a word to the program, and no failure; never two at a time."""
+        supervisor = self.supervisor()
+        supervisor.startService()
+        first = self.reactor.processes[0]
+        first.obeys = ()
+        supervisor.restart()
+        supervisor.restart()
+        self.assertEqual((supervisor.state, first.signals), ("replacing", ["KILL"]))
+        first.end(signal=9)
+        self.assertEqual((supervisor.state, len(self.reactor.processes)), ("running", 2))
+        self.assertEqual(supervisor.history.restarts, 0)
+        self.reactor.processes[1].end(1)
+        self.assertEqual(supervisor.state, "backing off")
+        supervisor.restart()
+        self.assertEqual((supervisor.state, len(self.reactor.processes)), ("running", 3))
+        self.reactor.advance(LONGEST_DELAY)
+        self.assertEqual(len(self.reactor.processes), 3)
 
     def test_recovered(self) -> None:
         """After a run that was long enough it starts again soon."""
@@ -138,7 +158,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertLess(self.end_and_wait(supervisor), 0.25)
 
     def test_complaints(self) -> None:
-        """The same complaint is told once; another one, or one after a long run, is told anew."""
+        """A complaint is told once, with its log's last lines, until the program is well: so is that."""
         supervisor = self.supervisor(explain=lambda lines: lines[0])
 
         def told(words: str, after: float = 0) -> list[str]:
@@ -150,10 +170,44 @@ class SupervisorTests(SynchronousTestCase):
 
         supervisor.startService()
         (once,) = told("bad option")
-        self.assertRegex(once, r"^program ended with status 1: bad option; it is started again in 0\.\d s$")
+        self.assertRegex(
+            once,
+            r"^program ended with status 1: bad option; it is started again in 0\.\d s\n  bad option\n  n",
+        )
         self.assertEqual(told("bad option"), [])
         self.assertEqual(len(told("bad key")), 1)
-        self.assertEqual(len(told("bad key", after=LONG_ENOUGH)), 1)
+        self.assertEqual(told("bad key", after=LONG_ENOUGH), [])
+        with capturedLogs() as events:
+            self.reactor.advance(WELL_AFTER)
+        self.assertRegex(formatEvent(events[0]) or "", r"^program is well again after 4 failures, 4\.\d s$")
+        self.assertEqual(len(told("bad key")), 1)
+
+    def test_quiet_loop(self) -> None:
+        """What fails for a day, each time for another reason, says so three times."""
+        supervisor = self.supervisor()
+        with capturedLogs() as events:
+            supervisor.startService()
+            for number in range(1000):
+                self.reactor.children[0].say(f"reason {number}\n")
+                self.end_and_wait(supervisor)
+        loud = [formatEvent(event) for event in events if event["log_level"] > LogLevel.debug]
+        self.assertEqual(len(loud), 5, loud)
+        self.assertEqual(supervisor.status().complaint, "ended with status 1: reason 999")
+
+    def test_status(self) -> None:
+        """What an operator sees."""
+        supervisor = self.supervisor()
+        supervisor.startService()
+        self.reactor.advance(3)
+        self.reactor.children[0].end(1)
+        status = supervisor.status()
+        self.assertEqual((status.state, status.pid, status.since), ("backing off", None, 3.0))
+        self.assertEqual(
+            (status.restarts, status.complaint, status.complained), (1, "ended with status 1", 3.0)
+        )
+        self.reactor.advance(1)
+        status = supervisor.status()
+        self.assertEqual((status.name, status.state, status.pid), ("program", "running", 101))
 
     def test_stop(self) -> None:
         """A stop ends when the program has."""
@@ -202,7 +256,7 @@ class SupervisorTests(SynchronousTestCase):
 
         supervisor = self.supervisor(before=before)
         supervisor.startService()
-        self.assertEqual((supervisor.state, self.reactor.processes), ("starting", []))
+        self.assertEqual((supervisor.state, self.reactor.processes), ("preparing", []))
         gates[0].callback(None)
         self.assertEqual(supervisor.state, "running")
         self.end_and_wait(supervisor)
@@ -224,7 +278,7 @@ class SupervisorTests(SynchronousTestCase):
         self.reactor.fails = OSError("no processes left")
         supervisor.startService()
         for _ in range(2):
-            self.assertEqual(supervisor.state, "waiting")
+            self.assertEqual(supervisor.state, "backing off")
             self.reactor.advance(1)
         self.reactor.fails = None
         self.reactor.advance(1)
@@ -244,13 +298,14 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(supervisor.state, "running")
         self.flushLoggedErrors(ZeroDivisionError)
 
-    @given(st.lists(st.sampled_from(["start", "stop", "end", "obey", "wait"]), max_size=30))
+    @given(st.lists(st.sampled_from(["start", "stop", "restart", "end", "obey", "wait"]), max_size=30))
     def test_any_sequence(self, events: list[str]) -> None:
         """Whatever happens in whatever order, there is never more than one child, and in the end as many as
         there should be."""
         self.reactor = FakeReactor()
         self.reactor.obeys = ("KILL",)
         supervisor = self.supervisor()
+        stops: list[Deferred[None]] = []
 
         def end(only_if_told: bool) -> None:
             for process in self.reactor.children:
@@ -259,7 +314,8 @@ class SupervisorTests(SynchronousTestCase):
 
         actions: dict[str, Callable[[], object]] = {
             "start": supervisor.startService,
-            "stop": supervisor.stopService,
+            "stop": lambda: stops.append(supervisor.stopService()),
+            "restart": supervisor.restart,
             "end": lambda: end(only_if_told=False),
             "obey": lambda: end(only_if_told=True),
             "wait": lambda: self.reactor.advance(0.3),
@@ -271,6 +327,13 @@ class SupervisorTests(SynchronousTestCase):
         self.reactor.advance(LONGEST_DELAY)
         self.assertEqual(len(self.reactor.children), int(supervisor.running))
         self.assertEqual(supervisor.state, "running" if supervisor.running else "stopped")
+        for stop in stops:
+            self.successResultOf(stop)
+        stop = supervisor.stopService()
+        self.reactor.advance(4)
+        self.successResultOf(stop)
+        self.assertEqual((supervisor.state, self.reactor.children), ("stopped", []))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
 
 class RunTests(TestCase):

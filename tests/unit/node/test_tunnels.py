@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.unit.node.fakes import NETWORK, FakeClient, FakeDrain, clock, config, endpoint, node
+from tests.unit.node.fakes import NETWORK, FakeClient, FakeLeaving, clock, config, endpoint, node
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node.tunnels import EMPTY_AFTER, ISOLATED_RETRY, STALE, Surroundings, Tunnels
+from vifibnet.model.tunnels import HASTE
+from vifibnet.node.drain import LOOK, PATIENCE, UNDERWAY
+from vifibnet.node.tries import ISOLATED_RETRY, STALE
+from vifibnet.node.tunnels import Tunnels
+from vifibnet.node.view import Surroundings
 from vifibnet.store.peers import PeerStore
 
 OWN = node(5)
@@ -29,8 +34,10 @@ class TunnelsTests(SynchronousTestCase):
         self.addCleanup(self.store.close)
         self.clients: list[FakeClient] = []
         self.around = Surroundings()
-        self.drain = FakeDrain()
+        self.leaving = FakeLeaving()
+        self.silences: dict[str, float] = {}
         self.isolated = 0
+        self.failed: list[Prefix] = []
         self.broken = False
         self.tunnels = self.make(connection_count=2, refresh_rate=0.5)
 
@@ -44,8 +51,10 @@ class TunnelsTests(SynchronousTestCase):
             self.store,
             self.connect,
             lambda: self.around,
-            self.drain,
+            self.leaving,
             self.alone,
+            self.failed.append,
+            lambda tap, peer, since: self.silences.get(tap),
         )
 
     def connect(
@@ -88,6 +97,30 @@ class TunnelsTests(SynchronousTestCase):
             self.assertNotEqual(client.peer, OWN)
             self.assertEqual(client.endpoints, (endpoint(client.peer.value),))
         self.assertEqual(len({client.peer for client in self.running()}), 2)
+
+    def test_failed(self) -> None:
+        """Whoever does not answer at any endpoint is told about, each time; who was dropped is not."""
+        self.know(1, 2)
+        self.start()
+        first, second = self.running()
+        first.end("not reached")
+        self.assertEqual(self.failed, [first.peer])
+        second.come_up(self.clock.seconds())
+        self.tunnels.cut(frozenset([second.peer]))
+        self.assertEqual(self.failed, [first.peer])
+
+    def test_too_late(self) -> None:
+        """A tunnel that comes up when it was told to end is none: nothing shall go over it, because it is not
+        emptied before it ends."""
+        self.know(1, 2)
+        self.start()
+        late, other = self.running()
+        late.slow = True
+        self.tunnels.cut(frozenset([late.peer]))
+        late.come_up(self.clock.seconds())
+        other.come_up(self.clock.seconds())
+        self.assertEqual(self.tunnels.by_tap, {other.tap: other.peer})
+        self.tunnels.cut(frozenset([other.peer]))
 
     def test_peers_that_come_later(self) -> None:
         """With nobody known there is nothing to do but to say so; a decision after news opens tunnels."""
@@ -214,6 +247,41 @@ class TunnelsTests(SynchronousTestCase):
         self.start()
         self.assertEqual({client.peer for client in self.running()}, {node(1), node(2)})
 
+    def test_a_full_peer_is_no_failure(self) -> None:
+        """Others are tried first, and it again after a while; nothing is held against it."""
+        self.tunnels = self.make(connection_count=1)
+        self.know(1, 2)
+        self.start()
+        [first] = self.running()
+        first.full = True
+        first.end("full")
+        self.pass_time(0.5)
+        [second] = self.running()
+        self.assertNotEqual(first.peer, second.peer)
+        second.full = True
+        second.end("full")
+        self.pass_time(5)
+        self.assertTrue(self.running())
+        known = self.store.get(first.peer)
+        assert known is not None
+        self.assertEqual(known.failures, 0)
+
+    def test_fast_refreshes_when_most_is_lost(self) -> None:
+        """The next one comes soon then, not when it was due."""
+        self.know(1, 2)
+        self.start()
+        first, second = self.running()
+        for client in (first, second):
+            client.come_up(self.clock.seconds())
+        self.pass_time(4 * REFRESH, 1.0)
+        refresh = self.tunnels._next_refresh
+        assert refresh is not None
+        due = refresh.getTime()
+        first.end("ping-exit")
+        self.assertEqual(refresh.getTime(), due)
+        second.end("ping-exit")
+        self.assertLess(refresh.getTime() - self.clock.seconds(), REFRESH / HASTE * 1.3)
+
     def test_openvpn_cannot_be_started(self) -> None:
         """That is a failure like others, and the loop goes on."""
         self.know(1)
@@ -231,6 +299,7 @@ class TunnelsTests(SynchronousTestCase):
         for client in self.running():
             client.come_up(self.clock.seconds())
         self.around = Surroundings(served=frozenset([node(1), node(9)]))
+        self.leaving.emptied = True
         self.tunnels.repair()
         self.pass_time(7)
         self.assertEqual([client.peer for client in self.running()], [node(9)])
@@ -244,6 +313,7 @@ class TunnelsTests(SynchronousTestCase):
         self.start()
         self.clients[0].come_up(self.clock.seconds())
         self.around = Surroundings(lan=frozenset([node(1)]))
+        self.leaving.emptied = True
         self.tunnels.repair()
         self.pass_time(7)
         self.assertEqual(self.running(), [])
@@ -254,20 +324,97 @@ class TunnelsTests(SynchronousTestCase):
 
     def test_refresh_replaces_the_worst(self) -> None:
         """And who was dropped for that rests until the next refresh."""
-        self.know(1, 2, 3)
+        self.know(1, 2)
         self.start()
         for client in self.running():
             client.come_up(self.clock.seconds())
         worst, best = self.running()
         self.around = Surroundings(routes={best.tap: 3})
-        self.pass_time(REFRESH - 1, 1.0)
+        self.pass_time(4 * REFRESH, 1.0)
         self.assertFalse(worst.ended.called)
-        self.pass_time(8)
+        self.know(3)
+        self.tunnels.peers_changed()
+        for _ in range(int(REFRESH * 1.25 + 8)):
+            self.pass_time(1)
+            for client in self.running():
+                if not client.up:
+                    client.come_up(self.clock.seconds())
         self.assertTrue(worst.ended.called)
         peers = {client.peer for client in self.running()}
         self.assertEqual(len(peers), 2)
         self.assertNotIn(worst.peer, peers)
         known = self.store.get(worst.peer)
+        assert known is not None
+        self.assertEqual(known.failures, 0)
+
+    def test_silent(self) -> None:
+        """Another tunnel is opened soon, beside it; then it is given up, which counts as a failure."""
+        self.know(1, 2, 3)
+        self.start()
+        first, second = self.running()
+        for client in (first, second):
+            client.come_up(self.clock.seconds())
+        self.pass_time(4.5)
+        self.silences[first.tap] = self.clock.seconds()
+        self.tunnels.repair()
+        self.pass_time(0.75)
+        self.assertFalse(first.ended.called)
+        [third] = [client for client in self.running() if client not in (first, second)]
+        third.come_up(self.clock.seconds())
+        self.pass_time(1.5)
+        self.assertEqual(self.running(), [second, third])
+        known = self.store.get(first.peer)
+        assert known is not None
+        self.assertEqual(known.failures, 1)
+
+    def test_silent_by_mistake(self) -> None:
+        """It is heard again: no more are kept than are wanted."""
+        self.know(1, 2, 3)
+        self.start()
+        for client in self.running():
+            client.come_up(self.clock.seconds())
+        first, _ = self.running()
+        self.pass_time(4.5)
+        self.silences[first.tap] = self.clock.seconds()
+        self.tunnels.repair()
+        self.pass_time(0.75)
+        self.running()[-1].come_up(self.clock.seconds())
+        self.silences.clear()
+        self.tunnels.repair()
+        self.leaving.emptied = True
+        self.pass_time(5)
+        self.assertEqual(len(self.running()), 2)
+
+    def test_does_not_come_up(self) -> None:
+        """Others are tried meanwhile, as far as there are taps; a node does not wait for one time-out after
+        the other."""
+        self.know(1, 2, 3, 4, 6, 7)
+        self.start()
+        self.pass_time(0.5)
+        self.assertEqual(len(self.running()), 2)
+        self.pass_time(0.5)
+        self.assertEqual(len(self.running()), 4)
+        self.assertEqual(len({client.tap for client in self.running()}), 4)
+
+    def test_woken(self) -> None:
+        """Others are connected to at once, also those that failed; whoever does not answer soon is given up,
+        which is no failure."""
+        self.know(1, 2, 3)
+        self.start()
+        first, second = self.running()
+        for client in (first, second):
+            client.come_up(self.clock.seconds())
+        self.pass_time(4.5)
+        self.silences = dict.fromkeys([first.tap, second.tap], self.clock.seconds())
+        self.tunnels.woken()
+        third = self.running()[-1]
+        self.assertNotIn(third.peer, (first.peer, second.peer))
+        self.pass_time(0.25)
+        self.assertFalse(first.ended.called)
+        del self.silences[second.tap]
+        self.pass_time(0.5)
+        self.assertEqual((first.ended.called, second.ended.called), (True, False))
+        known = self.store.get(first.peer)
         assert known is not None
         self.assertEqual(known.failures, 0)
 
@@ -282,27 +429,31 @@ class TunnelsTests(SynchronousTestCase):
         return client
 
     def test_emptied_before_it_ends(self) -> None:
-        """Babel is silent on the tap until both ends have moved their routes; then the tap is as it was."""
+        """The tap is left until both ends have moved their routes; then it is as it was."""
         client = self.drop_one()
-        self.assertEqual(self.drain.silent, {"vifc0"})
-        self.clock.advance(EMPTY_AFTER * HELLO - 0.1)
+        self.assertEqual(self.leaving.left, {"vifc0"})
+        self.pass_time(2, LOOK)
         self.assertFalse(client.ended.called)
         self.assertEqual(self.tunnels.status()[0].up, True)
-        self.clock.advance(0.2)
+        self.leaving.emptied = True
+        self.pass_time(4 * LOOK + UNDERWAY, LOOK)
         self.assertTrue(client.ended.called)
-        self.assertEqual(self.drain.silent, set())
+        self.assertEqual(self.leaving.left, set())
         self.assertEqual(self.tunnels.status(), ())
 
     def test_cannot_be_emptied(self) -> None:
-        """Then it ends with its routes."""
-        self.drain.broken = True
-        self.assertTrue(self.drop_one().ended.called)
+        """Then it ends with its routes, after a while."""
+        client = self.drop_one()
+        self.pass_time(PATIENCE - 1)
+        self.assertFalse(client.ended.called)
+        self.pass_time(2)
+        self.assertTrue(client.ended.called)
         self.assertEqual(self.tunnels.status(), ())
 
     def test_ends_while_it_is_emptied(self) -> None:
         """Then there is nothing to wait for, and that is no failure of the peer."""
         self.drop_one().end("ping-exit")
-        self.assertEqual(self.drain.silent, set())
+        self.assertEqual(self.leaving.left, set())
         self.pass_time(10)
         known = self.store.get(node(1))
         assert known is not None
@@ -327,7 +478,7 @@ class TunnelsTests(SynchronousTestCase):
             if not client.up:
                 client.come_up(self.clock.seconds())
         before = self.running()
-        self.pass_time(REFRESH, 1.0)
+        self.pass_time(REFRESH / HASTE * 1.25)
         self.assertEqual(self.running(), before)
 
     def test_a_bad_turn_is_survived(self) -> None:
@@ -336,7 +487,7 @@ class TunnelsTests(SynchronousTestCase):
         self.start()
         self.around = None  # type: ignore[assignment]
         self.pass_time(REFRESH + 1, 1.0)
-        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
+        self.assertTrue(self.flushLoggedErrors(AttributeError))
         self.around = Surroundings()
         self.know(2)
         self.tunnels.peers_changed()
@@ -352,3 +503,38 @@ class TunnelsTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.pass_time(REFRESH * 2, 1.0)
         self.assertEqual(len(self.clients), 2)
+
+    def test_change(self) -> None:
+        """Fewer are wanted: the surplus is emptied and ends. More: the new taps are used."""
+        self.know(1, 2, 3, 4)
+        self.start()
+        for client in self.running():
+            client.come_up(self.clock.seconds())
+        few = config(Path(), hello=HELLO, tunnel_refresh=REFRESH, connection_count=1)
+        self.tunnels.change(few, ("vifc0", "vifc1"))
+        self.pass_time(0.5)
+        self.assertEqual((len(self.running()), len(self.leaving.left)), (2, 1))
+        self.leaving.emptied = True
+        self.pass_time(1, 0.1)
+        self.assertEqual((len(self.running()), self.leaving.left), (1, set()))
+        self.tunnels.change(replace(few, connection_count=3), ("vifc0", "vifc1", "vifc2"))
+        self.pass_time(0.5)
+        self.assertEqual({client.tap for client in self.running()}, {"vifc0", "vifc1", "vifc2"})
+
+    def test_change_of_the_refresh(self) -> None:
+        """The next one comes within the new interval, and then one at each."""
+        self.know(1, 2)
+        self.start()
+        for client in self.running():
+            client.come_up(self.clock.seconds())
+        self.leaving.emptied = True
+        self.pass_time(4 * REFRESH, 1.0)
+        self.know(*range(3, 10))
+        self.tunnels.peers_changed()
+        fast = config(Path(), hello=HELLO, connection_count=2, refresh_rate=0.5, tunnel_refresh=20.0)
+        self.tunnels.change(fast, ("vifc0", "vifc1"))
+        self.pass_time(20 * 1.25 + 2)
+        self.assertEqual(len(self.clients), 3)
+        self.clients[-1].come_up(self.clock.seconds())
+        self.pass_time(20 * 1.25 + 2)
+        self.assertEqual(len(self.clients), 4)

@@ -33,7 +33,7 @@ class ClientCase(TestCase):
 
     def client(self, port: int, timeout: float = 5) -> XMLRPCRegistry:
         """A client of whatever listens on the port."""
-        tls = client_options(self.authority.ca)
+        tls = client_options([self.authority.ca])
         return XMLRPCRegistry(reactor, endpoint(port), tls, "here", timeout)
 
     async def sentence(self, kind: type[Exception] | tuple[type[Exception], ...], call: Any) -> str:

@@ -24,12 +24,22 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from tests.unit.pki.making import DAY, NETWORK, NOW, authority, authority_of, certificate, identity, key
+from tests.unit.pki.making import (
+    DAY,
+    NETWORK,
+    NOW,
+    authority,
+    authority_of,
+    certificate,
+    identity,
+    key,
+    successor,
+)
 from vifibnet.errors import BadInput, NotOurRegistry, RegistryUnreachable
 from vifibnet.model.addresses import Network
+from vifibnet.pki.authorities import Authorities
 from vifibnet.pki.authority import Authority, create_authority, new_serial
-from vifibnet.pki.certificates import fingerprint
-from vifibnet.pki.tls import client_options, fetch_ca, server_options
+from vifibnet.pki.tls import RegistryContexts, client_options, fetch_cas, server_options
 from vifibnet.wire.amp import REGISTRY_NAME
 
 CLOCK: Any = reactor
@@ -110,13 +120,13 @@ class MutualTests(Loopback):
     async def test_without_a_certificate(self) -> None:
         """A newcomer is answered, and known to be nobody."""
         port = self.serve_registry()
-        self.assertEqual(await self.ask(port, client_options(authority().ca)), "hello nobody -")
+        self.assertEqual(await self.ask(port, client_options([authority().ca])), "hello nobody -")
 
     async def test_with_a_certificate(self) -> None:
         """A node is known by the certificate that it showed."""
         port = self.serve_registry()
         self.assertEqual(
-            await self.ask(port, client_options(authority().ca, identity(prefix="7/16"))), "hello CN=7/16 -"
+            await self.ask(port, client_options([authority().ca], identity(prefix="7/16"))), "hello CN=7/16 -"
         )
 
     async def test_every_kind_of_authority(self) -> None:
@@ -124,14 +134,14 @@ class MutualTests(Loopback):
         for key_type in ("ed25519", "rsa"):
             by = authority(key_type)
             port = self.serve_registry(by=by)
-            self.assertEqual(await self.ask(port, client_options(by.ca, identity(by))), "hello CN=5/16 -")
+            self.assertEqual(await self.ask(port, client_options([by.ca], identity(by))), "hello CN=5/16 -")
 
     async def test_strangers_certificate(self) -> None:
         """A certificate of another CA of the same name and network is refused."""
         other = authority("p256", NETWORK, days=1000)
         stranger = identity(other)
         port = self.serve_registry()
-        self.assertIn("Error", await self.refused(port, client_options(authority().ca, stranger)))
+        self.assertIn("Error", await self.refused(port, client_options([authority().ca], stranger)))
 
     async def test_expired_certificate(self) -> None:
         """A certificate whose time is over may still be shown, to be renewed; any other fault is refused."""
@@ -139,19 +149,45 @@ class MutualTests(Loopback):
         past_of_another = create_authority(NETWORK, now=NOW - 30 * DAY, days=60)
         by = authority_of(*past)
         port = self.serve(Greeter, server_options(by, [], NOW))
-        self.assertIn("CN=5/16", await self.ask(port, client_options(by.ca, identity(by))))
+        self.assertIn("CN=5/16", await self.ask(port, client_options([by.ca], identity(by))))
         expired = identity(by, now=NOW - 20 * DAY, days=10)
-        self.assertEqual(await self.ask(port, client_options(by.ca, expired)), "hello CN=5/16 -")
+        self.assertEqual(await self.ask(port, client_options([by.ca], expired)), "hello CN=5/16 -")
         future = identity(by, now=NOW + 20 * DAY, days=10)
-        self.assertIn("Error", await self.refused(port, client_options(by.ca, future)))
+        self.assertIn("Error", await self.refused(port, client_options([by.ca], future)))
         stranger = identity(authority_of(*past_of_another), now=NOW - 20 * DAY, days=10)
-        self.assertIn("Error", await self.refused(port, client_options(by.ca, stranger)))
+        self.assertIn("Error", await self.refused(port, client_options([by.ca], stranger)))
+
+    async def test_two_authorities(self) -> None:
+        """During the overlap nodes of both are let in, and who knows either finds the registry as long as
+        the old one counts; afterwards who knows the new one does."""
+        first = authority("p256", NETWORK, days=100)
+        second = successor(first)
+        held = Authorities.of(first)
+        port = self.serve(Greeter, RegistryContexts(held, [], lambda: NOW))
+        both = [first.ca, second.ca]
+        self.assertIn("Error", await self.refused(port, client_options(both, identity(second))))
+        held.cas, held._keys = (second.ca, first.ca), (second.key, first.key)
+        for trusted in (both, [first.ca]):
+            for by in (first, second):
+                self.assertIn("CN=5/16", await self.ask(port, client_options(trusted, identity(by))))
+        self.assertIn("verify failed", await self.refused(port, client_options([second.ca])))
+        # A newcomer is shown both.
+        for ca in both:
+            self.assertIn(ca, await fetch_cas(CLOCK, self.endpoint(port)))
+        # When the old one has expired its certificates are let in to be renewed.
+        past = authority_of(*create_authority(NETWORK, now=NOW - 30 * DAY, days=20))
+        expired = identity(past, now=NOW - 25 * DAY)
+        self.assertIn("Error", await self.refused(port, client_options([first.ca], expired)))
+        held.cas, held._keys = (second.ca, past.ca), (second.key,)
+        for node in (expired, identity(second)):
+            self.assertIn("CN=5/16", await self.ask(port, client_options([second.ca], node)))
+        self.assertIn("verify failed", await self.refused(port, client_options([first.ca])))
 
     async def test_registry_of_another_network(self) -> None:
         """A node does not talk to a registry whose CA is not its own."""
         port = self.serve_registry()
         other = authority("p256", Network.parse("2001:db8:43::/48"))
-        self.assertIn("verify failed", await self.refused(port, client_options(other.ca)))
+        self.assertIn("verify failed", await self.refused(port, client_options([other.ca])))
 
     async def test_node_that_plays_the_registry(self) -> None:
         """A node's certificate is not the registry's, though of the same CA, whatever it asked for."""
@@ -195,7 +231,7 @@ class MutualTests(Loopback):
         """What a client of the network gets from a server with this certificate."""
         options: Any = {"privateKey": key(), "certificate": shown}
         port = self.serve(Greeter, CertificateOptions(**options))
-        return await self.ask(port, client_options(authority().ca)) + shown.subject.rfc4514_string()
+        return await self.ask(port, client_options([authority().ca])) + shown.subject.rfc4514_string()
 
     async def refuse_server(self, shown: x509.Certificate) -> None:
         """Fail unless a client of the network refuses a server with this certificate."""
@@ -208,7 +244,7 @@ class MutualTests(Loopback):
         options = server_options(authority(), [], NOW)
         options._acceptableProtocols = [b"vifibnet-amp", b"http/1.1"]
         port = self.serve(Greeter, options)
-        said = await self.ask(port, client_options(authority().ca, alpn=[b"vifibnet-amp"]))
+        said = await self.ask(port, client_options([authority().ca], alpn=[b"vifibnet-amp"]))
         self.assertEqual(said, "hello nobody vifibnet-amp")
 
     async def test_bad_name(self) -> None:
@@ -271,29 +307,28 @@ class FetchTests(Loopback):
     async def test_fetches(self) -> None:
         """What comes back is the CA, which then verifies the registry."""
         port = self.serve_registry()
-        fetched = await fetch_ca(CLOCK, self.endpoint(port), 10.0)
-        self.assertEqual(fetched, authority().certificate)
-        self.assertEqual(fingerprint(fetched), fingerprint(authority().certificate))
+        fetched = await fetch_cas(CLOCK, self.endpoint(port), 10.0)
+        self.assertEqual(fetched, [authority().ca])
 
     async def test_nobody_there(self) -> None:
         """A closed port and a name that does not exist are said as such."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
         with self.assertRaises(RegistryUnreachable) as caught:
-            await fetch_ca(CLOCK, self.endpoint(port), 10.0, f"127.0.0.1 port {port}")
+            await fetch_cas(CLOCK, self.endpoint(port), 10.0, f"127.0.0.1 port {port}")
         self.assertEqual(
             str(caught.exception),
             f"The registry at 127.0.0.1 port {port} does not answer: Connection refused.",
         )
         with self.assertRaises(RegistryUnreachable):
-            await fetch_ca(CLOCK, HostnameEndpoint(CLOCK, b"does-not-exist.invalid", port), 10.0)
+            await fetch_cas(CLOCK, HostnameEndpoint(CLOCK, b"does-not-exist.invalid", port), 10.0)
 
     async def test_silence(self) -> None:
         """Who accepts and says nothing is given up on in time, and nothing is left behind."""
         port = self.serve(Protocol)
         before = CLOCK.seconds()
         with self.assertRaises(RegistryUnreachable) as caught:
-            await fetch_ca(CLOCK, self.endpoint(port), 0.2)
+            await fetch_cas(CLOCK, self.endpoint(port), 0.2)
         self.assertLess(CLOCK.seconds() - before, 3)
         self.assertIn("no answer within 0.2 s", str(caught.exception))
 
@@ -308,7 +343,7 @@ class FetchTests(Loopback):
                 filler.setblocking(False)
                 filler.connect_ex(full.getsockname())
             with self.assertRaises(RegistryUnreachable) as caught:
-                await fetch_ca(CLOCK, self.endpoint(full.getsockname()[1]), 0.3)
+                await fetch_cas(CLOCK, self.endpoint(full.getsockname()[1]), 0.3)
         self.assertIn("no answer within 0.3 s", str(caught.exception))
 
     async def test_no_tls(self) -> None:
@@ -325,10 +360,10 @@ class FetchTests(Loopback):
                 self.transport.loseConnection()
 
         with self.assertRaises(NotOurRegistry) as caught:
-            await fetch_ca(CLOCK, self.endpoint(self.serve(Plain)), 10.0)
+            await fetch_cas(CLOCK, self.endpoint(self.serve(Plain)), 10.0)
         self.assertIn("does not speak TLS", str(caught.exception))
         with self.assertRaises(RegistryUnreachable):
-            await fetch_ca(CLOCK, self.endpoint(self.serve(HangUp)), 10.0)
+            await fetch_cas(CLOCK, self.endpoint(self.serve(HangUp)), 10.0)
 
     async def test_other_tls_servers(self) -> None:
         """No CA at all, or one that did not sign the server's certificate, is no registry's."""
@@ -339,5 +374,7 @@ class FetchTests(Loopback):
         for chain, problem in chains:
             options: Any = {"privateKey": key(), "certificate": certificate(), "extraCertChain": chain}
             with self.assertRaises(NotOurRegistry) as caught:
-                await fetch_ca(CLOCK, self.endpoint(self.serve(Greeter, CertificateOptions(**options))), 10.0)
+                await fetch_cas(
+                    CLOCK, self.endpoint(self.serve(Greeter, CertificateOptions(**options))), 10.0
+                )
             self.assertIn(problem, str(caught.exception))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,12 +16,16 @@ from zope.interface import implementer
 from vifibnet.errors import MailFailed
 from vifibnet.interfaces import IMailer
 from vifibnet.model.addresses import Network
+from vifibnet.pki.authorities import Authorities
 from vifibnet.pki.authority import Authority, create_authority
 from vifibnet.pki.certificates import Identity, PrivateKey, fingerprint, prefix_of
 from vifibnet.pki.requests import make_key, make_request
 from vifibnet.registry.core import Registry
-from vifibnet.registry.mail import Invitation
+from vifibnet.registry.mail import TokenMail
+from vifibnet.store.lost import Remembered
 from vifibnet.store.registry import RegistryStore
+from vifibnet.wire.invitation import Invitation
+from vifibnet.wire.revocation import Revoked
 
 NOW = 1_800_000_000.0
 NETWORK = Network.parse("2001:db8:42::/48")
@@ -80,18 +85,35 @@ class Parts:
         self.store = RegistryStore.open(":memory:", NETWORK, self.clock.seconds)
         self.mailer = FakeMailer()
         self.token = "the one that enrol used last"
-        self.invitation = Invitation(
-            NETWORK, "registry.example", 8080, fingerprint(self.authority.certificate)
-        )
+        mail = TokenMail(NETWORK, self.invite)
         self.registry = Registry(
-            self.authority, self.store, self.mailer, self.clock, self.invitation, **options
+            Authorities.of(self.authority), self.store, self.mailer, self.clock, mail, **options
         )
+
+    def invite(self, token: str) -> Invitation:
+        """An invitation with this token."""
+        seal = fingerprint(self.authority.certificate)
+        return Invitation(("192.0.2.1", "r.example"), 443, seal, token)
+
+    def lose(self, number: int = 0, revoked: Sequence[Revoked] = (), *, declared: bool = True) -> None:
+        """Lose the database, and make a new one, ``declared`` to be for a lost one."""
+        self.store.close()
+        self.store = RegistryStore.open(":memory:", NETWORK, self.clock.seconds)
+        if declared:
+            ends = self.authority.certificate.not_valid_after_utc.timestamp()
+            self.store.lost.begin(Remembered(number, tuple(revoked)), ends)
+        mail = TokenMail(NETWORK, self.invite)
+        self.registry = Registry(Authorities.of(self.authority), self.store, self.mailer, self.clock, mail)
 
     def enrol(self, key: PrivateKey | None = None) -> str:
         """Issue one certificate and return it as PEM."""
         self.token = secrets.token_hex()
         self.store.add_token(self.token, "a@b.example")
         return self.registry.request_certificate(self.token, request_pem(key))
+
+    def new_node(self) -> x509.Certificate:
+        """The certificate of a new node."""
+        return x509.load_pem_x509_certificate(self.enrol().encode())
 
     def identity(self) -> Identity:
         """A new node."""

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unit.registry.parts import NETWORK, NOW, Parts, request_pem
 from tests.unit.registry.test_amp import ENDPOINTS, Node
+from vifibnet import __version__
 from vifibnet.errors import (
     BadArguments,
     BadEmail,
@@ -28,7 +29,16 @@ from vifibnet.registry.admin import AdminFace
 from vifibnet.registry.administration import PAGE, Administration
 from vifibnet.registry.core import HOUR, TOKENS_PER_HOUR
 from vifibnet.store.backup import Copied
-from vifibnet.wire.admin import MAX_INVITATIONS, Backup, Invite, ListNodes, ListTokens, Release
+from vifibnet.wire.admin import (
+    MAX_INVITATIONS,
+    Backup,
+    Invite,
+    ListNodes,
+    ListTokens,
+    Release,
+    RenewCA,
+    Status,
+)
 from vifibnet.wire.amp import Declare, GetPeers
 from vifibnet.wire.invitation import Invitation
 
@@ -49,8 +59,8 @@ class AdminCase(SynchronousTestCase):
             return succeed(Copied(4096, 7))
 
         self.administration = Administration(
-            self.parts.authority, self.parts.store, registry.revocations, self.parts.clock,
-            lambda: ("192.0.2.1", "r.example"), 443, in_thread,
+            registry.renewal, self.parts.store, registry.revocations, registry.parameters,
+            self.parts.clock, self.parts.invite, in_thread,
         )  # fmt: skip
         self.amp = AMP()
         face = AdminFace(self.administration, "uid 7")
@@ -68,6 +78,31 @@ class AdminCase(SynchronousTestCase):
     def audit(self) -> list[tuple[str, str, str]]:
         """What was noted."""
         return self.parts.store._db.execute("SELECT what, subject, by FROM audit ORDER BY id").fetchall()
+
+
+class RenewCATests(AdminCase):
+    """The next authority."""
+
+    def test_renewed(self) -> None:
+        """The operator learns what was made and when it signs, or why nothing was made."""
+        old = self.parts.authority.ca
+        answer = self.successResultOf(self.call(RenewCA, new_key=True, days=400, wait=600))
+        new = self.parts.registry.authorities.newest
+        now = self.parts.clock.seconds()
+        self.assertEqual(
+            answer,
+            {
+                "fingerprint": fingerprint(new.certificate),
+                "signs_from": now + 600,
+                "end": now + 400 * 24 * 3600,
+                "old_end": old.end.timestamp(),
+                "ca": "",
+                "key": "",
+            },
+        )
+        self.failureResultOf(self.call(RenewCA, new_key=True, days=400, wait=600), NotDone)
+        self.failureResultOf(self.call(RenewCA, new_key=True, days=0, wait=600), BadArguments)
+        self.assertIn(("authority made", answer["fingerprint"], "uid 7"), self.audit())
 
 
 class InviteTests(AdminCase):
@@ -187,6 +222,31 @@ class ReleaseTests(AdminCase):
         """What is no node is refused."""
         for text in ("0/16", "2001:db8:42::1", "2001:db8:43::1", "192.0.2.1", "", "x" * 500, "1/1/1"):
             self.failureResultOf(self.call(Release, node=text), NoSuchNode)
+
+
+class StatusTests(AdminCase):
+    """How the registry is."""
+
+    def test_status(self) -> None:
+        """What there is of everything; the one that is released is not a node any more."""
+        one, two = Node(self.parts), Node(self.parts)
+        self.successResultOf(one.call(Declare, endpoints=ENDPOINTS))
+        self.parts.clock.advance(5)
+        expected = {
+            "network": str(NETWORK), "version": __version__, "started": NOW, "nodes": 2, "connected": 2,
+            "tokens": 2, "declared": 1, "revocations": 0,
+            "authority_expires": self.parts.authority.certificate.not_valid_after_utc.timestamp(),
+        }  # fmt: skip
+        self.assertEqual(self.successResultOf(self.call(Status)), expected)
+        number = self.parts.registry.revocations.number
+        self.successResultOf(self.call(Release, node=str(two.prefix)))
+        two.pump.flush()
+        answer = self.successResultOf(self.call(Status))
+        self.assertEqual((answer["nodes"], answer["connected"]), (1, 1))
+        self.assertGreater(answer["revocations"], number)
+        self.parts.clock.advance(DAY)
+        answer = self.successResultOf(self.call(Status))
+        self.assertEqual((answer["tokens"], answer["declared"]), (0, 0))
 
 
 class BackupTests(AdminCase):

@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.amp import AMP
 from twisted.trial.unittest import TestCase
 
+from tests.directories import short_directory
 from tests.unit.registry.parts import Parts
 from vifibnet.errors import BadInput
 from vifibnet.registry.administration import Administration
@@ -30,11 +31,10 @@ class AdminSocketTests(TestCase):
         self.parts = Parts(Path(self.mktemp()))
         self.addCleanup(self.parts.store.close)
         self.administration = Administration(
-            self.parts.authority, self.parts.store, self.parts.registry.revocations, self.parts.clock,
-            lambda: ("192.0.2.1",), 443,
+            self.parts.registry.renewal, self.parts.store, self.parts.registry.revocations,
+            self.parts.registry.parameters, self.parts.clock, self.parts.invite,
         )  # fmt: skip
-        self.directory = Path(self.mktemp()).absolute()
-        self.directory.mkdir()
+        self.directory = short_directory(self)
         self.path = self.directory / "s"
 
     def listen(self, path: Path | None = None) -> AdminSocket:

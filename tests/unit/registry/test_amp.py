@@ -16,8 +16,8 @@ from tests.unit.registry.parts import NETWORK, Parts
 from vifibnet.errors import BadArguments, BadEndpoints, InternalError, NoPeerYet, UnknownNode
 from vifibnet.model.addresses import Prefix
 from vifibnet.pki.certificates import prefix_of
-from vifibnet.registry.amp import MAX_VALUE, NodeFace, _fitting
-from vifibnet.wire.amp import PEER, Declare, GetBootstrapPeer, GetPeers, RevocationsChanged
+from vifibnet.registry.amp import NodeFace, _fitting
+from vifibnet.wire.amp import MAX_VALUE, PEER, Declare, DocumentChanged, GetBootstrapPeer, GetPeers
 
 ENDPOINTS = "192.0.2.1,1194,udp"
 
@@ -33,8 +33,8 @@ class Told(AMP):
         super().__init__()
         self.numbers: list[int] = []
 
-    @RevocationsChanged.responder
-    def revocations_changed(self, number: int) -> dict[str, Any]:
+    @DocumentChanged.responder
+    def document_changed(self, kind: str, number: int) -> dict[str, Any]:
         """Note it."""
         self.numbers.append(number)
         return {}
@@ -43,8 +43,13 @@ class Told(AMP):
 class Node:
     """A node that is connected."""
 
-    def __init__(self, parts: Parts, source: str = "::ffff:192.0.2.7") -> None:
-        self.certificate = x509.load_pem_x509_certificate(parts.enrol().encode())
+    def __init__(
+        self,
+        parts: Parts,
+        source: str = "::ffff:192.0.2.7",
+        certificate: x509.Certificate | None = None,
+    ) -> None:
+        self.certificate = certificate or parts.new_node()
         self.prefix = prefix_of(self.certificate)
         self.face = NodeFace(parts.registry, self.certificate)
         self.amp = Told()
@@ -100,7 +105,8 @@ class NodeFaceTests(SynchronousTestCase):
         self.failureResultOf(self.one.call(GetPeers, count=5), UnknownNode)
 
     def test_never_issued(self) -> None:
-        """A certificate that our CA signed and the database does not know is refused."""
+        """A certificate that our CA signed and the database does not know is refused: it has forgotten it on
+        purpose, or is not the one that it belongs to. Only a database made for a lost one asks further."""
         self.parts.store._db.execute("PRAGMA foreign_keys = OFF")
         self.parts.store._db.execute("DELETE FROM certificate WHERE bits = ?", (self.one.prefix.bits,))
         self.failureResultOf(self.one.call(Declare, endpoints=ENDPOINTS), UnknownNode)

@@ -30,7 +30,8 @@ class AuthorityWatchTests(SynchronousTestCase):
         observer: Any = observe
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
-        watch = AuthorityWatch(clock, datetime.fromtimestamp(NOW + 200.5 * DAY, UTC))
+        end = datetime.fromtimestamp(NOW + 200.5 * DAY, UTC)
+        watch = AuthorityWatch(clock, lambda: end)
         watch.startService()
         clock.pump([DAY] * 110)
         self.assertEqual(events, [])

@@ -6,15 +6,9 @@ import socket
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.ports import free_port
 from vifibnet.errors import BadInput
 from vifibnet.registry.listen import open_sockets
-
-
-def free_port() -> int:
-    """A port that nobody uses on any address."""
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.bind(("::", 0))
-        return int(probe.getsockname()[1])
 
 
 class ListenTests(SynchronousTestCase):

@@ -16,10 +16,11 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from tests.mailserver import MailServer
+from tests.mailserver import MailServer, message
 from tests.unit.registry.parts import NETWORK, make_authority, token_in
 from vifibnet.errors import MailFailed
-from vifibnet.registry.mail import Invitation, SMTPMailer
+from vifibnet.registry.mail import SMTPMailer, TokenMail
+from vifibnet.wire.invitation import MAX_ADDRESSES, Invitation
 
 reactor: Any = _reactor
 
@@ -78,18 +79,20 @@ class MailTests(TestCase):
 
     async def test_plain(self) -> None:
         """A mail arrives as it was written, long lines included."""
-        invitation = Invitation(NETWORK, "registry.example", 8080, ":".join(["ab"] * 32))
-        body = invitation.body("a@b.example", "f" * 32) + ".\n.dot\n"
+        longest = ("a." * 126 + "b",) * MAX_ADDRESSES
+        text = TokenMail(NETWORK, lambda token: Invitation(longest, 443, ":".join(["ab"] * 32), token))
+        body = text.body("f" * 32) + ".\n.dot\n"
+        self.assertIn(max(map(len, body.splitlines())), range(900, 998))
         server = MailServer()
         await (await self.mailer(server)).send("a@b.example", "subject", body)
         (mail,) = server.mails
         self.assertEqual(
             (mail.sender, mail.recipient, mail.tls), ("vifibnet@registry.example", "a@b.example", False)
         )
-        self.assertEqual(mail.message.get_content(), body)
+        self.assertEqual(message(mail).get_content(), body)
         self.assertIn(body.encode(), mail.raw)
         self.assertEqual(token_in(mail.raw.decode()), "f" * 32)
-        headers = mail.message
+        headers = message(mail)
         self.assertEqual(headers["Subject"], "subject")
         self.assertEqual(headers["From"], "vifibnet <vifibnet@registry.example>")
         self.assertEqual(headers["Auto-Submitted"], "auto-generated")
@@ -107,7 +110,7 @@ class MailTests(TestCase):
         await (await self.mailer(server)).send("a@b.example", "subject", "body\n")
         (mail,) = server.mails
         self.assertTrue(mail.tls)
-        self.assertEqual(mail.message.get_content(), "body\n")
+        self.assertEqual(message(mail).get_content(), "body\n")
 
     async def test_refused_recipient(self) -> None:
         """The server's words reach who asked, on one line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from OpenSSL import SSL
@@ -22,12 +23,13 @@ from zope.interface import implementer
 
 from tests.unit.registry.parts import Parts
 from vifibnet.errors import NoPeerYet
+from vifibnet.guard.bounded import UNREAD
+from vifibnet.guard.limits import Limits
 from vifibnet.model.addresses import Prefix
+from vifibnet.node.registryclient import RegistryClient
 from vifibnet.pki.certificates import Identity
 from vifibnet.pki.keepalive import KEEPALIVE
 from vifibnet.pki.tls import client_options, server_options
-from vifibnet.registry.bounded import UNREAD
-from vifibnet.registry.limits import Limits
 from vifibnet.registry.listen import open_sockets
 from vifibnet.registry.port import HTTP_LIFE, RegistryPort
 from vifibnet.registry.xmlrpc import RegistrySite
@@ -105,7 +107,7 @@ class PortTests(TestCase):
     async def client(self, identity: Identity | None = None, *alpn: bytes) -> Client:
         """A client that trusts our CA."""
         client = Client()
-        await self.connect(client, client_options(self.parts.authority.ca, identity, alpn))
+        await self.connect(client, client_options([self.parts.authority.ca], identity, alpn))
         return client
 
     async def test_http(self) -> None:
@@ -131,7 +133,7 @@ class PortTests(TestCase):
     async def test_amp(self) -> None:
         """AMP for a node, and the kernel is asked to watch the connection."""
         node = AMP()
-        await self.connect(node, client_options(self.parts.authority.ca, self.parts.identity(), [ALPN]))
+        await self.connect(node, client_options([self.parts.authority.ca], self.parts.identity(), [ALPN]))
         await self.assertFailure(node.callRemote(GetBootstrapPeer), NoPeerYet)
         (connection,) = self.port.connections
         transport: Any = connection.transport
@@ -234,13 +236,62 @@ class PortTests(TestCase):
         self.assertFalse(third.shaken.called)
         other = Client()
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.address.port, bindAddress=("127.0.0.2", 0))
-        tls = client_options(self.parts.authority.ca)
+        tls = client_options([self.parts.authority.ca])
         await wrapClientTLS(tls, endpoint).connect(Factory.forProtocol(lambda: other))
         await other.shaken
         for client in (*clients, other):
             client.close()
             await client.gone
         await self.until(lambda: not self.port.connections)
+
+    async def test_one_certificate(self) -> None:
+        """A certificate has so many connections, the newest; others have theirs."""
+        self.listen(Limits(connections_per_certificate=2))
+        identity, other = self.parts.identity(), self.parts.identity()
+        clients = [await self.client(each, ALPN) for each in (other, identity, identity, identity, identity)]
+        for client in clients[1:3]:
+            await client.gone
+        self.assertEqual([client.gone.called for client in clients], [False, True, True, False, False])
+        await self.until(lambda: len(self.port.connections) == 3)
+        self.assertEqual(len(self.parts.registry.connections), 3)
+        for client in (clients[0], *clients[3:]):
+            client.close()
+        await self.until(lambda: not self.port.connections)
+        self.assertEqual(len(self.parts.registry.connections), 0)
+
+    async def test_hangs(self) -> None:
+        """A node that acknowledges what it is sent and never answers goes; one that answers stays."""
+        hung = await self.client(self.parts.identity(), ALPN)
+        await hung.shaken
+        node = RegistryClient(reactor, Random(1), self.endpoint(self.parts.identity()), "here")
+        node.startService()
+        self.addCleanup(node.stopService)
+        await self.until(lambda: node.connected and len(self.parts.registry.connections) == 2)
+        # The node has called once, so that it is not asked before the second time.
+        self.parts.clock.advance(Limits().silence)
+        await hung.answered
+        self.parts.clock.advance(Limits().answer)
+        await hung.gone
+        (face,) = self.parts.registry.connections
+        self.parts.clock.advance(Limits().silence - Limits().answer)
+        await self.until(lambda: getattr(face, "_heard", False))
+        self.parts.clock.advance(Limits().answer)
+        self.assertTrue(node.connected)
+
+    async def test_stranger(self) -> None:
+        """Who shows a certificate that counts for nothing, and says nothing either, is not kept."""
+        identity = self.parts.identity()
+        self.parts.registry.revocations.revoke(str(identity.prefix), "", "uid 0")
+        client = await self.client(identity, ALPN)
+        await client.shaken
+        await self.until(lambda: bool(self.port.connections))
+        self.parts.clock.advance(Limits().stranger)
+        await client.gone
+
+    def endpoint(self, identity: Identity) -> Any:
+        """Where a node finds the port."""
+        tcp = TCP4ClientEndpoint(reactor, "127.0.0.1", self.address.port)
+        return wrapClientTLS(client_options([self.parts.authority.ca], identity, [ALPN]), tcp)
 
     async def test_reads_nothing(self) -> None:
         """A node that asks and does not listen gets little, and is cut off; others do not notice."""

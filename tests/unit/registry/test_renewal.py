@@ -20,7 +20,7 @@ from vifibnet.pki.certificates import prefix_of
 from vifibnet.pki.requests import make_key
 from vifibnet.registry.amp import LINGER
 from vifibnet.store.certificates import MAX_CERTIFICATES
-from vifibnet.wire.amp import Declare, GetPeers, GetRevocations, Renew
+from vifibnet.wire.amp import Declare, GetDocument, GetPeers, Renew
 
 DAY = 24 * 3600.0
 DAYS = 30
@@ -96,7 +96,7 @@ class RenewTests(SynchronousTestCase):
         for call in (
             self.node.call(GetPeers, count=1),
             self.node.call(Declare, endpoints=ENDPOINTS),
-            self.node.call(GetRevocations, number=0, offset=0),
+            self.node.call(GetDocument, kind="revocations", number=0, offset=0),
         ):
             self.failureResultOf(call, CertificateExpired)
         self.parts.clock.advance(LINGER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,11 +18,12 @@ from vifibnet.errors import (
     UnknownToken,
 )
 from vifibnet.model.addresses import Prefix
-from vifibnet.pki.revocation import read_revocations
+from vifibnet.pki.document import read_document
 from vifibnet.registry.amp import LINGER
-from vifibnet.registry.revocation import AT_ONCE
-from vifibnet.wire.amp import MAX_PIECE, Declare, GetPeers, GetRevocations
-from vifibnet.wire.revocation import RevocationList, Revoked
+from vifibnet.registry.documents import AT_ONCE
+from vifibnet.wire.amp import MAX_PIECE, Declare, GetDocument, GetPeers
+from vifibnet.wire.document import Document, Kind
+from vifibnet.wire.revocation import Revoked, format_revocations, parse_revocations
 
 
 class RevokeTests(SynchronousTestCase):
@@ -41,16 +43,25 @@ class RevokeTests(SynchronousTestCase):
         for node in (self.one, self.two):
             node.pump.flush()
 
-    def fetch(self, node: Node, known: int = 0) -> RevocationList | None:
+    def ask(self, node: Node, known: int, offset: int) -> dict[str, Any]:
+        """One question and its answer."""
+        asking = node.call(GetDocument, kind="revocations", number=known, offset=offset)
+        return self.successResultOf(asking)
+
+    def fetch(self, node: Node, known: int = 0) -> Document | None:
         """What a node gets that has the list of this number."""
         document = b""
         while True:
-            answer = self.successResultOf(node.call(GetRevocations, number=known, offset=len(document)))
+            answer = self.successResultOf(
+                node.call(GetDocument, kind="revocations", number=known, offset=len(document))
+            )
             self.assertLessEqual(len(answer["piece"]), MAX_PIECE)
             document += answer["piece"]
             if len(document) == answer["length"]:
                 break
-        return read_revocations(document, self.parts.authority.ca) if document else None
+        if not document:
+            return None
+        return read_document(document, Kind.REVOCATIONS, [self.parts.authority.ca])
 
     def test_node(self) -> None:
         """It is cut off at once, and nobody is told of it any more; the other hears of it and is served."""
@@ -59,13 +70,16 @@ class RevokeTests(SynchronousTestCase):
         self.assertEqual(said, f"revoked {self.one.prefix} and all its certificates (1)")
         self.pump()
         self.assertTrue(self.one.pump.clientIO.disconnected)
-        self.assertEqual(self.registry.revocations.connections, {self.two.face})
+        self.assertEqual(self.registry.connections, {self.two.face})
         [number] = self.two.amp.numbers
         self.assertEqual(self.one.amp.numbers, [])
         listed = self.fetch(self.two)
         assert listed is not None
         serial = self.one.certificate.serial_number
-        self.assertEqual((listed.number, listed.revoked), (number, (Revoked(serial, self.one.prefix),)))
+        self.assertEqual(
+            (listed.number, list(listed.lines)),
+            (number, format_revocations([Revoked(serial, self.one.prefix)])),
+        )
         self.assertIsNone(self.fetch(self.two, number))
         self.assertIsNone(self.fetch(self.two, number + 1))
         self.assertEqual(self.successResultOf(self.two.call(GetPeers, count=9))["peers"], [])
@@ -82,7 +96,7 @@ class RevokeTests(SynchronousTestCase):
         for command in (
             again.call(GetPeers, count=5),
             again.call(Declare, endpoints=ENDPOINTS),
-            again.call(GetRevocations, number=0, offset=0),
+            again.call(GetDocument, kind="revocations", number=0, offset=0),
         ):
             self.failureResultOf(command, CertificateRevoked)
         self.assertFalse(again.pump.clientIO.disconnected)
@@ -106,15 +120,17 @@ class RevokeTests(SynchronousTestCase):
         self.assertRaises(NoSuchNode, revocations.revoke, str(serial), "", "uid 0")
         revocations.revoke(str(NETWORK.address(self.two.prefix)), "", "uid 0")
         self.pump()
-        self.assertEqual(revocations.connections, set())
+        self.assertEqual(self.registry.connections, set())
         self.assertEqual(len(self.parts.store.certificates.revoked(0.0)), 2)
-        self.assertGreater(revocations.current()[0], NOW)
+        self.assertGreater(revocations.number, NOW)
 
     def test_bad_offset(self) -> None:
         """Is the caller's mistake; one behind the end is an empty piece."""
-        self.failureResultOf(self.one.call(GetRevocations, number=0, offset=-1), BadArguments)
+        self.failureResultOf(
+            self.one.call(GetDocument, kind="revocations", number=0, offset=-1), BadArguments
+        )
         self.registry.revocations.revoke(str(self.two.prefix), "", "uid 0")
-        answer = self.successResultOf(self.one.call(GetRevocations, number=0, offset=10_000))
+        answer = self.ask(self.one, 0, 10_000)
         self.assertEqual(answer["piece"], b"")
 
     def test_long(self) -> None:
@@ -126,7 +142,7 @@ class RevokeTests(SynchronousTestCase):
         )
         listed = self.fetch(self.one)
         assert listed is not None
-        self.assertEqual(len(listed.serials), 5001)
+        self.assertEqual(len(parse_revocations(listed.lines).serials), 5001)
 
     def test_many(self) -> None:
         """Thousands are told a hundred at a time; who has gone meanwhile is not."""
@@ -139,7 +155,7 @@ class RevokeTests(SynchronousTestCase):
             node = None
             told = 0
 
-            def revocations_changed(self, number: int) -> None:
+            def document_changed(self, kind: Kind, number: int) -> None:
                 self.told += 1
 
             def abort(self) -> None:
@@ -147,12 +163,12 @@ class RevokeTests(SynchronousTestCase):
 
         many = [Connection() for _ in range(AT_ONCE * 2)]
         for one in many:
-            self.registry.revocations.connections.add(one)
+            self.registry.connections.add(one)
         self.registry.revocations.revoke(str(self.two.prefix), "", "uid 0")
         # The one that is real may be among them, and has not read it yet.
         self.assertIn(sum(each.told for each in many), (AT_ONCE - 1, AT_ONCE))
         gone = next(each for each in many if not each.told)
-        self.registry.revocations.connections.discard(gone)
+        self.registry.connections.discard(gone)
         self.parts.clock.pump([0, 0, 0])
         self.assertEqual([each.told for each in many if each is not gone], [1] * (len(many) - 1))
         self.assertEqual(gone.told, 0)

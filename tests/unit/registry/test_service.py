@@ -6,7 +6,7 @@ import socket
 import ssl
 import xmlrpc.client as xmlrpclib
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet import reactor as _reactor
@@ -15,12 +15,15 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from tests.directories import short_directory
 from tests.mailserver import MailServer
+from tests.ports import free_port
 from tests.unit.registry.parts import NETWORK, make_authority
-from tests.unit.registry.test_listen import free_port
 from vifibnet.errors import BadInput
+from vifibnet.pki.authorities import Authorities
 from vifibnet.registry.service import RegistryConfig, RegistryService
 from vifibnet.store.registry import TOKEN_LIFE, RegistryStore
+from vifibnet.wire.invitation import Invitation
 
 reactor: Any = _reactor
 
@@ -32,7 +35,7 @@ class ServiceTests(TestCase):
 
     def setUp(self) -> None:
         """A CA, a mail server and ports."""
-        self.directory = Path(self.mktemp())
+        self.directory = short_directory(self)
         self.authority = make_authority(self.directory, reactor.seconds())
         self.port, self.http = free_port(), free_port()
         self.mail = MailServer()
@@ -52,7 +55,7 @@ class ServiceTests(TestCase):
             RegistryConfig(
                 port=self.port,
                 db=str(self.directory / "registry.db"),
-                authority=self.authority,
+                authorities=Authorities.of(self.authority),
                 mailhost="127.0.0.1",
                 mail_port=mail_port or self.mail_port,
                 mail_from="vifibnet@registry.example",
@@ -96,8 +99,19 @@ class ServiceTests(TestCase):
         ):
             self.assertEqual((await self.call(url, "getCa")).encode(), self.authority.ca_pem)
         await self.call(url, "requestToken", "a@b.example")
-        self.assertIn(f"--server registry.example --port {self.port}", self.mail.mails[0].raw.decode())
+        [line] = [line for line in self.mail.mails[0].raw.decode().splitlines() if "vifibnet1:" in line]
+        invitation = Invitation.parse(line.split()[-1])
+        self.assertEqual((invitation.addresses, invitation.port), (("127.0.0.1", "::1"), self.port))
         self.assertEqual(self.tokens(), 1)
+        await service.stopService()
+
+    async def test_another_mail_server(self) -> None:
+        """What is changed while it runs holds for the next mail and the next certificate."""
+        service = self.start(mail_port=free_port())
+        service.obey(replace(service._config, mail_port=self.mail_port, cert_days=5))
+        await self.call(f"https://127.0.0.1:{self.port}", "requestToken", "a@b.example")
+        self.assertEqual(len(self.mail.mails), 1)
+        self.assertEqual(service._registry.cert_days, 5)
         await service.stopService()
 
     async def test_no_reverse_look_ups(self) -> None:

@@ -18,12 +18,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unit.registry.parts import NETWORK, NOW, Parts, request_pem
 from vifibnet.errors import REFUSALS
+from vifibnet.guard.limits import Limits
 from vifibnet.pki.certificates import prefix_of
-from vifibnet.registry.limits import Limits
 from vifibnet.registry.xmlrpc import IDLE_TIMEOUT, MAX_BODY, MAX_DISCARDED, RegistrySite
 
 ENDPOINTS = "192.0.2.1,1194,udp"
-METHODS = ["declare", "getBootstrapPeer", "getCa", "getPeerList", "requestCertificate", "requestToken"]
+METHODS = [
+    "declare", "getAuthorities", "getBootstrapPeer", "getCa", "getPeerList", "requestCertificate",
+    "requestToken",
+]  # fmt: skip
 
 
 class Answer:
@@ -187,7 +190,7 @@ class CallTests(Base):
             14: "NotInsideNetwork", 15: "BadEndpoints", 16: "BadEmail", 17: "MailFailed",
             18: "UnknownNode", 19: "AuthorityExpired",
             30: "CertificateRevoked", 31: "CertificateExpired", 32: "NoSuchNode",
-            33: "TooManyTokens", 34: "NotDone", 35: "StorageFailed",
+            33: "TooManyTokens", 34: "NotDone", 35: "StorageFailed", 36: "BadParameter",
         }  # fmt: skip
         self.assertEqual({code: kind.__name__ for code, kind in REFUSALS.items()}, codes)
 

@@ -74,8 +74,8 @@ class OpenTests(DatabaseTestCase):
 
     def test_in_memory(self) -> None:
         """Both names of the temporary database make no file, and each opening is a new one."""
-        os.chdir(self.schema)
         self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.schema)
         for name in (":memory:", ":memory"):
             self.open(name).execute("INSERT INTO thing VALUES ('a')")
             self.assertEqual(self.open(name).execute("SELECT * FROM thing").fetchall(), [])

@@ -52,7 +52,7 @@ class PeersTests(SynchronousTestCase):
         assert known is not None
         self.assertEqual((known.failures, known.next_try), (2, NOW + 30))
         self.store.succeeded(node(1), NOW + 40)
-        self.assertEqual(self.store.get(node(1)), KnownPeer(node(1), HERE, NOW, 0, 0, NOW + 40))
+        self.assertEqual(self.store.get(node(1)), KnownPeer(node(1), HERE, NOW, 0, 0, NOW + 40, NOW + 40))
 
     def test_longest_waiting_first(self) -> None:
         """When only some are wanted they are those whose time came first."""
@@ -101,7 +101,7 @@ class PeersTests(SynchronousTestCase):
     def test_words_of_tomorrow(self) -> None:
         """A row that this version cannot read is no candidate and no error."""
         self.store.update([(node(1), HERE)], NOW)
-        self.store._db.execute("INSERT INTO peer VALUES ('1', '192.0.2.1,1194,quic', 1.0, 0, 0, NULL)")
+        self.store._db.execute("INSERT INTO peer VALUES ('1', '192.0.2.1,1194,quic', 1.0, 0, 0, NULL, NULL)")
         self.assertEqual(self.candidates(NOW), [1])
         self.assertIsNone(self.store.get(Prefix(1, 1)))
 

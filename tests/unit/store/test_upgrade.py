@@ -1,4 +1,4 @@
-"""A registry's database of version 1, written by that version's schema, becomes one of today's."""
+"""Registry databases of versions 1 and 2, written by those versions' schemas, become ones of today's."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from vifibnet.errors import BadInput, UnknownToken
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.pki.requests import make_key, make_request
 from vifibnet.store.database import open_database, transaction
+from vifibnet.store.lost import Remembered
 from vifibnet.store.pem import key_hash
 from vifibnet.store.registry import APPLICATION_ID, RegistryStore
 
@@ -32,7 +33,7 @@ def shape(db: sqlite3.Connection) -> dict[str, str]:
     """Everything that the database is made of, without comments and spaces, by name."""
     rows = db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
     return {
-        name: " ".join(part for line in sql.splitlines() for part in line.partition("--")[0].split())
+        name: "".join(part for line in sql.splitlines() for part in line.partition("--")[0].split())
         for name, sql in rows
     }
 
@@ -49,7 +50,7 @@ class UpgradeTests(SynchronousTestCase):
             for n, key in enumerate(self.keys)
         ]
         with closing(
-            open_database(self.path, "registry", application_id=APPLICATION_ID, schema=OLD_SCHEMA)
+            open_database(self.path, "registry", application_id=APPLICATION_ID, schema=OLD_SCHEMA / "1")
         ) as db:
             self.fill(db)
 
@@ -111,7 +112,7 @@ class UpgradeTests(SynchronousTestCase):
         self.assertIn("O=node 3", rows[3][4])
         self.assertEqual(
             db.execute("SELECT what, subject, by FROM audit").fetchall(),
-            [("upgraded", "the database to version 2", "registry")],
+            [("upgraded", f"the database to version {n}", "registry") for n in (2, 3)],
         )
 
     def test_tokens_end_as_they_would_have(self) -> None:
@@ -149,12 +150,64 @@ class UpgradeTests(SynchronousTestCase):
         for _ in range(2):
             with self.assertRaises(BadInput) as caught:
                 self.open()
-            self.assertIn("could not be upgraded from version 1 to 2", str(caught.exception))
+            self.assertIn("could not be upgraded from version 1 to 3", str(caught.exception))
             self.assertEqual(dump(self.path), before)
         with closing(
-            open_database(self.path, "registry", application_id=APPLICATION_ID, schema=OLD_SCHEMA)
+            open_database(self.path, "registry", application_id=APPLICATION_ID, schema=OLD_SCHEMA / "1")
         ) as db:
             self.assertEqual(db.execute("PRAGMA user_version").fetchone(), (1,))
+
+
+class FromTwoTests(SynchronousTestCase):
+    """From version 2, with a row in each table."""
+
+    TABLES = ("network", "prefix", "certificate", "token", "peer", "parameter", "audit")
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+        db = open_database(self.path, "registry", application_id=APPLICATION_ID, schema=OLD_SCHEMA / "2")
+        with closing(db), transaction(db):
+            self.assertEqual(db.execute("PRAGMA user_version").fetchone(), (2,))
+            db.execute("INSERT INTO network VALUES (1, ?)", (f"{NETWORK.serial:#x}",))
+            db.execute("DELETE FROM prefix")
+            db.execute("INSERT INTO prefix VALUES ('0', '7', 'a@b.example', ?, 2e9, ?, NULL)", (NOW, NOW))
+            db.execute("INSERT INTO prefix (bits) VALUES ('1')")
+            db.execute("INSERT INTO certificate VALUES ('7', '0', 'PEM', 'CN=0/1', x'00', ?, 2e9)", (NOW,))
+            db.execute("INSERT INTO certificate VALUES ('6', '0', 'PEM', 'CN=0/1', x'00', ?, 2e9)", (NOW,))
+            db.execute("INSERT INTO revocation VALUES (1800000005, '6', '0', ?, 2e9, 'lost')", (NOW,))
+            db.execute(
+                "INSERT INTO token VALUES (x'00', 'mail', 'a@b.example', 1, ?, ?, '7')", (NOW, NOW + 9)
+            )
+            db.execute("INSERT INTO peer VALUES (1, '0', ?, ?)", (WHERE, NOW))
+            db.execute("INSERT INTO parameter VALUES ('hello', '0.5', ?)", (NOW,))
+            db.execute("UPDATE parameter_version SET number = 5")
+            db.execute("INSERT INTO audit VALUES (1, ?, 'issued', '0/1', 'a@b.example')", (NOW,))
+            self.before = {table: self.rows(db, table) for table in self.TABLES}
+
+    @staticmethod
+    def rows(db: sqlite3.Connection, table: str) -> list[object]:
+        """What is in a table."""
+        return db.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608
+
+    def test_everything_is_there(self) -> None:
+        """All is what it was; the database is like a new one, and none that was lost."""
+        store = RegistryStore.open(self.path, NETWORK, lambda: NOW)
+        self.addCleanup(store.close)
+        db = store._db
+        after = {table: self.rows(db, table) for table in self.TABLES}
+        (*audit, upgraded) = after["audit"]
+        self.assertEqual({**after, "audit": audit}, self.before)
+        self.assertIn("the database to version 3", str(upgraded))
+        self.assertEqual(self.rows(db, "revocation"), [(1800000005, "6", "0", NOW, 2e9, "lost", 0)])
+        self.assertEqual(self.rows(db, "parameter_version"), [(1, 5)])
+        self.assertEqual(self.rows(db, "lost"), [])
+        self.assertFalse(store.lost.takes_in)
+        self.assertFalse(store.lost.begin(Remembered(), 2e9))
+        new = open_database(":memory:", "registry", application_id=APPLICATION_ID)
+        self.addCleanup(new.close)
+        self.assertEqual(shape(db), shape(new))
+        self.assertEqual(db.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+        self.assertEqual(db.execute("PRAGMA foreign_key_check").fetchall(), [])
 
 
 def when() -> datetime:

@@ -1,4 +1,4 @@
-"""babeld's command line and the lines of its control socket."""
+"""babeld's command line, its configuration and the lines of its control socket."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from vifibnet.errors import BadInput
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.wire.babeld import (
     BabeldSettings,
@@ -19,8 +20,12 @@ from vifibnet.wire.babeld import (
     Reply,
     Route,
     Xroute,
+    change,
     command,
+    configuration,
+    elsewhere,
     parse_monitor,
+    unused,
 )
 
 SETTINGS = BabeldSettings(
@@ -28,14 +33,16 @@ SETTINGS = BabeldSettings(
 )
 
 
+KEY = bytes(range(16))
+
+
 def statements(settings: BabeldSettings) -> list[str]:
-    """What -C gives."""
-    words = command(settings)
-    return [words[number + 1] for number, word in enumerate(words) if word == "-C"]
+    """The lines of the configuration."""
+    return configuration(settings).splitlines()
 
 
-class CommandTests(SynchronousTestCase):
-    """The command line."""
+class ConfigurationTests(SynchronousTestCase):
+    """The configuration file and the command line."""
 
     def test_filters(self) -> None:
         """Our subnet goes out and nothing else; the network comes in, but for our subnet."""
@@ -68,25 +75,111 @@ class CommandTests(SynchronousTestCase):
             self.assertIn("type wireless", rule)
 
     def test_updates(self) -> None:
-        """Full updates are neither too many nor too far between."""
+        """Full updates are neither too many nor too far between, unless somebody says otherwise."""
         for hello, update in ((0.2, "2"), (0.5, "2"), (1, "4"), (15, "20"), (0.0625, "2")):
             rule = statements(replace(SETTINGS, hello=hello))[-1]
             self.assertTrue(rule.endswith(f"update-interval {update}"), rule)
+        rule = statements(replace(SETTINGS, update_interval=300))[-1]
+        self.assertTrue(rule.endswith("hello-interval 15 update-interval 300"), rule)
 
     def test_names(self) -> None:
         """An interface may be called anything."""
         rule = statements(replace(SETTINGS, lan=('a"b\\c',)))[-1]
         self.assertTrue(rule.startswith('interface "a\\"b\\\\c" type'), rule)
 
+    def test_key(self) -> None:
+        """With a key the LAN is signed and checked, not the tunnels, which openvpn authenticates; the key
+        comes first; nobody else sees it."""
+        settings = replace(SETTINGS, lan=("eth0",), key=KEY)
+        rules = statements(settings)[-4:]
+        self.assertEqual(rules[0], f"key id vifibnet type blake2s128 value {KEY.hex()}")
+        self.assertEqual([rule.endswith(" key vifibnet") for rule in rules[1:]], [False, False, True])
+        self.assertNotIn("key", configuration(SETTINGS))
+        self.assertNotIn(KEY.hex(), " ".join(command(settings)))
+        self.assertNotIn(str(KEY), repr(settings))
+
+    def test_bad_key(self) -> None:
+        """Keys that babeld would not take, or anybody could guess, are refused without being shown."""
+        for length in (0, 15, 33):
+            with self.assertRaises(BadInput) as caught:
+                replace(SETTINGS, key=b"k" * length)
+            self.assertIn(f"it has {length} bytes; give 16 to 32", str(caught.exception))
+            self.assertNotIn("kk", str(caught.exception))
+
     def test_files(self) -> None:
-        """All its files are ours; no configuration file is read."""
+        """All its files are ours."""
         words = command(replace(SETTINGS, verbose=2))
         options = dict(zip(words[1::2], words[2::2], strict=True))
         self.assertEqual(words[0], "babeld")
         self.assertEqual(options["-S"], "/state dir/vifibnet.babeld.state")
         self.assertEqual((options["-I"], options["-G"]), ("/state dir/babeld.pid", "/state dir/babeld.sock"))
-        self.assertEqual((options["-L"], options["-c"]), ("/log dir/vifibnet-babeld.log", "/dev/null"))
-        self.assertEqual((options["-h"], options["-H"], options["-d"]), ("15", "15", "2"))
+        self.assertEqual(options["-L"], "/log dir/vifibnet-babeld.log")
+        self.assertEqual(options["-c"], "/state dir/vifibnet-babeld.conf")
+        self.assertEqual((options["-h"], options["-H"], options["-d"]), ("0.2", "0.2", "2"))
+        fast = command(replace(SETTINGS, hello=0.05))
+        self.assertEqual(fast[fast.index("-H") + 1], "0.05")
+
+
+_SETTINGS = st.builds(
+    replace,
+    st.just(SETTINGS),
+    tunnels=st.sampled_from([(), ("vifc0",), ("vifc0", "vifs0"), ("vifs0", "vifc0")]),
+    lan=st.sampled_from([(), ("eth0",), ("vifc0",)]),
+    hello=st.sampled_from([0.5, 15]),
+    update_interval=st.sampled_from([None, 20]),
+    key=st.sampled_from([None, KEY, KEY * 2]),
+)
+
+
+class ChangeTests(SynchronousTestCase):
+    """What a running babeld can be told."""
+
+    def test_nothing(self) -> None:
+        """Where nothing differs, there is nothing to say."""
+        self.assertEqual(change(SETTINGS, SETTINGS), ())
+        self.assertEqual(change(SETTINGS, replace(SETTINGS, tunnels=("vifs0", "vifc0"))), ())
+
+    def test_key(self) -> None:
+        """A new value for a key is told; the first key, and no more key, needs another start."""
+        old, new = replace(SETTINGS, key=KEY), replace(SETTINGS, key=KEY * 2)
+        self.assertEqual(change(old, new), (f"key id vifibnet type blake2s128 value {(KEY * 2).hex()}",))
+        self.assertIsNone(change(SETTINGS, new))
+        self.assertIsNone(change(old, SETTINGS))
+
+    def test_interfaces(self) -> None:
+        """New interfaces are told, with everything about them; one that goes needs another start."""
+        more = replace(SETTINGS, tunnels=("vifc0", "vifc1", "vifs0"), lan=("eth0",))
+        self.assertEqual(
+            change(SETTINGS, more),
+            (
+                'interface "vifc1" type tunnel hello-interval 15 update-interval 20',
+                'interface "eth0" type auto hello-interval 15 update-interval 20',
+            ),
+        )
+        self.assertIsNone(change(more, SETTINGS))
+
+    def test_rest(self) -> None:
+        """What a running babeld would forget or refuse needs another start."""
+        for other in (
+            replace(SETTINGS, hello=1),
+            replace(SETTINGS, update_interval=5),
+            replace(SETTINGS, wireless=True),
+            replace(SETTINGS, prefix=Prefix(6, 16)),
+            replace(SETTINGS, tunnels=("vifc0",), lan=("vifs0",)),
+        ):
+            self.assertIsNone(change(SETTINGS, other))
+
+    @given(_SETTINGS, _SETTINGS)
+    def test_same_as_a_start(self, old: BabeldSettings, new: BabeldSettings) -> None:
+        """What is told makes of the old configuration the new one: a line about a key replaces the one
+        before."""
+        lines = change(old, new)
+        if lines is None:
+            self.assertNotEqual(old, new)
+            return
+        keys = [line for line in lines if line.startswith("key ")]
+        kept = [line for line in statements(old) if not (keys and line.startswith("key "))]
+        self.assertEqual(sorted([*kept, *lines]), sorted(statements(new)))
 
 
 _WORDS = st.sampled_from(
@@ -155,6 +248,47 @@ class MonitorTests(SynchronousTestCase):
         self.assertTrue(route.reachable)
         self.assertFalse(replace(route, installed=False).reachable)
         self.assertFalse(replace(route, metric=65535).reachable)
+
+    def test_elsewhere(self) -> None:
+        """The shortest other ways to what is reached there, be it over the same interface; nothing of what is
+        not, or of what leads nowhere."""
+        one, two, three = (IPv6Network(f"2001:db8:42:{number}::/64") for number in (1, 2, 3))
+
+        def way(prefix: IPv6Network, via: str, interface: str, metric: int, installed: bool = False) -> Route:
+            return Route("1", prefix, installed, metric, metric - 96, via, interface)
+
+        routes = [
+            way(one, "fe80::1", "vifs0", 96, True),
+            way(one, "fe80::2", "vifs0", 288),
+            way(one, "fe80::3", "vifc0", 192),
+            way(two, "fe80::1", "vifs0", 192, True),
+            way(two, "fe80::2", "vifs0", 288),
+            way(two, "fe80::4", "vifc1", 65535),
+            way(three, "fe80::1", "vifs0", 192),
+            way(three, "fe80::2", "vifs0", 96, True),
+        ]
+        found = {("vifc0", "fe80::3"): [one], ("vifs0", "fe80::2"): [two]}
+        self.assertEqual(elsewhere(routes, "vifs0", "fe80::1"), found)
+        self.assertEqual(elsewhere(routes, "vifc1", "fe80::4"), {})
+
+    def test_unused(self) -> None:
+        """A neighbour that is being left is so when nothing of its has a better way, at its new cost."""
+        here = Route("1", IPv6Network("2001:db8:42:2::/64"), True, 500, 96, "fe80::1", "vifs0")
+        other = replace(here, id="2", installed=False, metric=300, interface="vifc0")
+
+        def left(*routes: Route) -> bool:
+            return unused(routes, "vifs0", "fe80::1", 400)
+
+        self.assertTrue(left())
+        self.assertFalse(left(here, other))
+        self.assertTrue(left(here, replace(other, metric=65535)))
+        self.assertTrue(left(here, replace(other, metric=501)))
+        self.assertTrue(left(replace(here, installed=False), replace(other, installed=True)))
+        self.assertFalse(left(here, replace(other, interface="vifs0", via="fe80::2")))
+        # babel has not heard yet that it is to be left.
+        self.assertFalse(left(replace(here, metric=96)))
+        alone = replace(here, prefix=IPv6Network("2001:db8:42:3::/64"))
+        self.assertTrue(left(replace(here, installed=False), other, alone))
 
     def test_replies(self) -> None:
         """The ends of answers."""

@@ -52,7 +52,10 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(udp[0], "openvpn")
         self.assertEqual((values(udp, "--proto"), values(udp, "--port")), (["udp6"], ["1194"]))
         self.assertIn("--multihome", udp)
+        alone = server_command(SETTINGS, tap="vifs0", port=1194, proto="udp", multihome=False)
+        self.assertEqual([word for word in udp if word != "--multihome"], alone)
         self.assertEqual(values(udp, "--explicit-exit-notify"), ["1"])
+        self.assertEqual(values(udp, "--mtu-disc"), ["no"])
         tcp = server_command(SETTINGS, tap="vifs1", port=443, proto="tcp-server")
         self.assertEqual(values(tcp, "--proto"), ["tcp6-server"])
         self.assertIn("--tcp-nodelay", tcp)
@@ -72,6 +75,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(command[at + 1 : at + 3], ["443", "tcp-client"])
         self.assertEqual(values(command, "--connect-retry-max"), ["1"])
         self.assertIn("--explicit-exit-notify", command)
+        self.assertEqual(values(command, "--mtu-disc"), ["no"])
         self.assertIn("--socket-flags", command)
         # The first filter that fits decides, and the last fits everything.
         self.assertEqual(command[command.index("ignore") - 1 :][:3], ["--pull-filter", "ignore", ""])
@@ -122,9 +126,9 @@ class CommandTests(SynchronousTestCase):
 
     def test_pings(self) -> None:
         """Silence is borne for four hellos, in whole seconds."""
-        for hello, ping, ping_exit in ((15.0, 15, 60), (0.2, 1, 4), (1.3, 1, 6), (4.0, 4, 16)):
+        for hello, ping_exit in ((15.0, 60), (0.2, 4), (1.3, 6), (4.0, 16)):
             settings = replace(SETTINGS, hello=hello)
-            self.assertEqual((settings.ping, settings.ping_exit), (ping, ping_exit))
+            self.assertEqual(settings.ping_exit, ping_exit)
 
 
 class ComplaintTests(SynchronousTestCase):
@@ -198,6 +202,7 @@ class ReaderTests(SynchronousTestCase):
                 ">STATE:1795348612,CONNECTED,SUCCESS,,fd99::1,1194,,",
                 ">BYTECOUNT:2321,1974",
                 ">NOTIFY:info,server-pushed-halt,",
+                ">NOTIFY:info,server-pushed-halt,full",
                 ">NOTIFY:info,remote-exit,EXIT",
                 ">LOG:1795348612,NF,Exiting, alas",
                 ">FATAL:All connections have failed",
@@ -211,6 +216,7 @@ class ReaderTests(SynchronousTestCase):
                 State("CONNECTED", "SUCCESS", "fd99::1", 1194),
                 ByteCount(2321, 1974),
                 Notice("server-pushed-halt"),
+                Notice("server-pushed-halt", "full"),
                 Log("NF", "Exiting, alas"),
                 Fatal("All connections have failed"),
                 Error("unknown command, enter 'help' for more options"),

@@ -1,0 +1,266 @@
+"""How long two hosts cannot reach each other after a failure, and how many of 100 pings a second they lose.
+
+Twelve kinds of failure, on labs of this machine; 0 is none at all, which shows what the probe itself loses.
+Prints a table on stderr and a JSON document on stdout; exits 1 when the goal is missed. Idle costs are
+measured by ``bench.idle``, refreshes by ``bench.draining``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import Any
+
+from bench import failures
+from bench.failures import NoScene, Stage
+from bench.trace import Trace
+from vifibnet.cli.main import finish
+from vifibnet.errors import VifibnetError
+from vifibnet.lab.children import Reactor, run
+from vifibnet.lab.network import Lab
+from vifibnet.lab.pulse import Verdict
+from vifibnet.lab.settings import LabSettings
+from vifibnet.lab.table import columns
+
+GOAL = 1.0
+"""Seconds, for every failure."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of failure. ``lossless``: not one ping may be lost."""
+
+    name: str
+    title: str
+    work: Callable[[Stage], Awaitable[Verdict | list[Verdict]]]
+    lab: str = "eight"
+    lossless: bool = False
+
+    @property
+    def number(self) -> int:
+        """The number in the list of failures."""
+        return int(self.name.rstrip("abc"))
+
+
+CASES = (
+    Case("0", "no failure", failures.control, lossless=True),
+    Case("1", "direct path dropped silently", failures.path_cut),
+    Case("2", "openvpn client killed", failures.client_killed),
+    Case("3", "openvpn server killed", failures.server_killed),
+    Case("4", "forwarding host dark", failures.forwarder_dark),
+    Case("5a", "babeld of one end killed", failures.babeld_killed, lossless=True),
+    Case("5b", "babeld in between killed", failures.babeld_between_killed, lossless=True),
+    Case("6a", "node of one end killed, started again", failures.node_killed),
+    Case("6b", "node in between killed", failures.node_between_killed),
+    Case("7", "registry killed", failures.registry_killed, lossless=True),
+    Case("8a", "client's address changes", partial(failures.address_changes, client=True)),
+    Case("8b", "server's address changes", partial(failures.address_changes, client=False)),
+    Case("9", "one end sleeps and wakes", partial(failures.sleepers, seconds=120)),
+    Case("11", "20 % loss on the path", failures.lossy),
+    Case("12a", "client to server cut", partial(failures.one_way, upstream=True)),
+    Case("12b", "server to client cut", partial(failures.one_way, upstream=False)),
+    Case("10a", "half of all vanish", failures.half_vanishes, lab="twelve"),
+    Case("10b", "the same, each connected to all", failures.half_vanishes, lab="mesh"),
+)
+
+
+def summary(case: Case, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """One case's figures, in seconds; None stands for never.
+
+    ``seconds`` is a run's longest gap, ``until`` the end of its last one: on a lossy path, where no gap is
+    long, only that tells when the packets had left it.
+    """
+    gaps, lost = [verdict.gap for verdict in verdicts], [verdict.lost for verdict in verdicts]
+    until = [verdict.until for verdict in verdicts]
+    return {
+        "case": case.name,
+        "failure": case.title,
+        "runs": [
+            {"seconds": _finite(each.gap), "lost": each.lost, "until": _finite(each.until)}
+            for each in verdicts
+        ],
+        "seconds": {"median": _finite(median(gaps)), "worst": _finite(max(gaps))},
+        "lost": {"median": median(lost), "worst": max(lost)},
+        "until": {"median": _finite(median(until)), "worst": _finite(max(until))},
+        "met": max(lost) == 0 if case.lossless else max(until) <= GOAL,
+    }
+
+
+def _finite(seconds: float) -> float | None:
+    return round(seconds, 3) if math.isfinite(seconds) else None
+
+
+def table(found: Sequence[dict[str, Any]]) -> list[str]:
+    """The summaries, for a terminal."""
+
+    def cell(value: float | None, form: str = ".2f") -> str:
+        return "never" if value is None else f"{value:{form}}"
+
+    rows = [
+        [
+            each["case"],
+            each["failure"],
+            str(len(each["runs"])),
+            *(cell(each[what][which]) for what in ("seconds", "until") for which in ("median", "worst")),
+            *(cell(each["lost"][which], ".0f") for which in ("median", "worst")),
+            "yes" if each["met"] else "no",
+        ]
+        for each in found
+    ]
+    headings = ("", "failure", "runs", "gap", "worst", "until", "worst", "lost", "worst", "met")
+    return columns(headings, rows, frozenset(range(2, 9)))
+
+
+async def machine(reactor: Reactor) -> dict[str, Any]:
+    """What this was measured on."""
+    openvpn = (await run(reactor, ["openvpn", "--version"], check=False)).output.split()[1]
+    babeld = await run(reactor, ["babeld", "-V"], check=False)
+    return {
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "openvpn": openvpn,
+        "babeld": (babeld.errors or babeld.output).strip(),
+        "load": [round(value, 2) for value in os.getloadavg()],
+    }
+
+
+def settings(args: argparse.Namespace, which: str) -> LabSettings:
+    """The lab that some cases share."""
+    return LabSettings(
+        name=f"fail{os.getpid()}{which}",
+        nodes=args.nodes if which == "eight" else 12,
+        connection_count=20 if which == "mesh" else args.connection_count,
+        hello=args.hello,
+        # Tunnels that are replaced meanwhile are another matter: bench.draining.
+        node_options=("tunnel-refresh 86400", *args.node_option),
+    )
+
+
+async def measure(
+    reactor: Reactor, args: argparse.Namespace, cases: Sequence[Case], done: Callable[[dict[str, Any]], None]
+) -> None:
+    """Run the cases, those that share a lab on the same one."""
+    rng = Random(args.seed)
+    trace = None if args.trace is None else Trace(reactor, args.trace)
+    for which in dict.fromkeys(case.lab for case in cases):
+        progress(f"bringing up the lab for {which}")
+        lab = await Lab.up(reactor, settings(args, which), progress)
+        try:
+            stage = Stage(reactor, lab, rng, trace)
+            for case in cases:
+                if case.lab == which:
+                    done(summary(case, await repeat(stage, case, args.runs)))
+        finally:
+            await lab.down()
+
+
+async def repeat(stage: Stage, case: Case, runs: int) -> list[Verdict]:
+    """One case, so many times. A run that finds no scene for it is tried again."""
+    verdicts: list[Verdict] = []
+    failed = 0
+    while len(verdicts) < runs:
+        progress(f"{case.name} {case.title}: run {len(verdicts) + 1} of {runs}")
+        try:
+            found = await case.work(stage)
+            verdicts += found if isinstance(found, list) else [found]
+        except NoScene as error:
+            failed += 1
+            if failed > 5:
+                raise
+            print(f"\n{error}", file=sys.stderr)
+            # Other tunnels, another chance.
+            await shuffle(stage)
+    return verdicts
+
+
+async def shuffle(stage: Stage) -> None:
+    """Restart a node, which then opens other tunnels."""
+    name = stage.rng.choice([name for name in stage.lab.hosts if name != "h0"])
+    await stage.lab.stop(name)
+    await stage.lab.start(name)
+
+
+def progress(text: str) -> None:
+    """Show what is going on, where somebody watches."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def chosen(args: argparse.Namespace) -> list[Case]:
+    """The cases that were asked for: by number or name."""
+    cases = list(CASES)
+    if args.only is not None:
+        wanted = set(args.only.split(","))
+        if unknown := wanted - {case.name for case in CASES} - {str(case.number) for case in CASES}:
+            raise VifibnetError(f"--only: there is no case {', '.join(sorted(unknown))}")
+        cases = [case for case in cases if wanted & {case.name, str(case.number)}]
+    asleep = partial(failures.sleepers, seconds=args.sleep)
+    return [Case(case.name, case.title, asleep, case.lab) if case.number == 9 else case for case in cases]
+
+
+async def main(reactor: Reactor, args: argparse.Namespace) -> int:
+    """Measure and print; return 1 when the goal was missed."""
+    began = reactor.seconds()
+    found: list[dict[str, Any]] = []
+
+    def done(case: dict[str, Any]) -> None:
+        progress("")
+        found.append(case)
+        # Whoever is interrupted has what there was so far.
+        print(table([case])[-1], file=sys.stderr, flush=True)
+
+    cases = chosen(args)
+    about = await machine(reactor)
+    await measure(reactor, args, cases, done)
+    document = {
+        "bench": "failover",
+        "hello": args.hello,
+        "nodes": args.nodes,
+        "connection_count": args.connection_count,
+        "seed": args.seed,
+        "machine": about,
+        "took": round(reactor.seconds() - began),
+        "goal": GOAL,
+        "cases": found,
+        "met": all(case["met"] for case in found),
+    }
+    print("\n".join(table(found)), file=sys.stderr)
+    print(f"hello {args.hello:g} s; {about}; took {document['took']} s", file=sys.stderr)
+    print(json.dumps(document, indent=1))
+    return 0 if document["met"] else 1
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--runs", type=int, help="of each case (10; with --quick 3)")
+    add("--quick", action="store_true", help="three runs, and a shorter sleep")
+    add("--only", metavar="1,4", help="these cases alone")
+    add("--nodes", type=int, default=8)
+    add("--connection-count", type=int, default=2, help="openvpn clients of each node (%(default)s)")
+    add("--hello", type=float, default=LabSettings.hello)
+    add("--sleep", type=float, help="seconds that the sleeper of case 9 sleeps (120; with --quick 20)")
+    add("--seed", type=int, default=1)
+    add("--trace", type=Path, metavar="FILE", help="append what happened in each run")
+    add("--node-option", action="append", default=[], metavar="'NAME VALUE'")
+    args = parser.parse_args()
+    args.runs = args.runs or (3 if args.quick else 10)
+    args.sleep = args.sleep or (20 if args.quick else 120)
+    return args
+
+
+if __name__ == "__main__":
+    options = arguments()
+    finish("bench.failover", lambda reactor: main(reactor, options))

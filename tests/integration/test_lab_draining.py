@@ -1,0 +1,119 @@
+"""Draining a node that others talk over: the way moves, nobody loses a ping, and it comes back."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
+from tests.integration.labs import LabCase, logs
+from vifibnet.lab.children import run, sleep
+from vifibnet.lab.daemons import program
+from vifibnet.lab.network import Lab
+from vifibnet.lab.pulse import Pulse
+
+
+class DrainingTests(LabCase):
+    """Two hosts that can have no tunnel with each other, and two others between them."""
+
+    async def command(self, lab: Lab, name: str, *words: str) -> tuple[int, str, str]:
+        """As an operator does, on the node's machine: the exit status and what is said."""
+        command = lab.inside(name, [program("vifibnet"), *words, "--state", str(lab.directory(name))])
+        done = await run(reactor, command, check=False)
+        return done.status, done.output, done.errors
+
+    async def goes_over(self, lab: Lab, middle: str, timeout: float = 20.0) -> None:
+        """Wait until packets between the two take this way, both ways."""
+        deadline = reactor.seconds() + timeout
+        while (ways := [await lab.way("h1", "h2"), await lab.way("h2", "h1")]) != [
+            ["h1", middle, "h2"],
+            ["h2", middle, "h1"],
+        ]:
+            self.assertLess(reactor.seconds(), deadline, f"{ways}\n{logs(lab)}")
+            await sleep(reactor, 0.1)
+
+    def pulse(self, lab: Lab, source: str, target: str) -> Pulse:
+        """A hundred pings a second."""
+        pulse = Pulse.start(reactor, partial(lab.inside, source), lab.host(target).address)
+        self.addCleanup(lambda: Deferred.fromCoroutine(pulse.child.stop()))
+        return pulse
+
+    async def none_lost(self, since: float, *pulses: Pulse) -> int:
+        """Stop pinging; return how many were sent."""
+        for pulse in pulses:
+            await pulse.stop()
+            self.assertEqual(pulse.verdict(since).lost, 0, f"{pulse.address}: {pulse.holes()}")
+        return sum(pulse.count for pulse in pulses)
+
+    async def test_drained(self) -> None:
+        """Before, the packets go over the node; drained, they go elsewhere, and it is reached all the same,
+        also after another start; then it carries again. Where there is no other way, it still carries."""
+        lab = await self.up(nodes=4, connection_count=3, start=False)
+        await lab.cut("h1", "h2")
+        await self.start(lab, "h1", "h2", "h3")
+        await self.all_reached(lab)
+        status, said, errors = await self.command(lab, "h1", "undrain")
+        self.assertEqual((status, said), (0, f"node {lab.host('h1').prefix} was not drained\n"), errors)
+        first, second = "h0", "h3"
+        await self.command(lab, second, "drain")
+        await self.goes_over(lab, first)
+        await self.command(lab, second, "undrain")
+        await self.goes_over(lab, first)
+
+        pulses = [self.pulse(lab, "h1", "h2"), self.pulse(lab, "h2", "h1")]
+        beside = self.pulse(lab, "h1", first)
+        await sleep(reactor, 1.0)
+        began = reactor.seconds()
+        await self.drain(lab, first)
+        await self.goes_over(lab, second, timeout=0.5)
+        # Again changes nothing.
+        await self.drain(lab, first)
+        sent = await self.none_lost(began, beside)
+        await self.restarted(lab, first)
+
+        status, said, errors = await self.command(lab, first, "undrain")
+        again = f"node {lab.host(first).prefix} carries others' packets again\n"
+        self.assertEqual((status, said), (0, again), errors)
+        await self.drain(lab, second)
+        await self.goes_over(lab, first, timeout=0.5)
+        sent += await self.none_lost(began, *pulses)
+        print(f"drained, started again, undrained, the other one drained: 0 of {sent} pings lost")
+
+        await lab.stop(second)
+        await self.only_way(lab, first)
+
+    async def drain(self, lab: Lab, name: str) -> None:
+        """Until nothing of others goes through it."""
+        status, said, errors = await self.command(lab, name, "drain", "--wait", "10")
+        words = (
+            rf"node {lab.host(name).prefix} is drained: nothing of others goes through it, after [0-9.]+ s\n"
+        )
+        self.assertRegex(said, words, errors)
+        self.assertEqual(status, 0)
+
+    async def restarted(self, lab: Lab, name: str) -> None:
+        """It comes back drained, and says so; while it does not run, that is said."""
+        await lab.stop(name)
+        status, said, errors = await self.command(lab, name, "drain")
+        self.assertEqual((status, said, errors.count("\n")), (1, "", 1))
+        self.assertIn("No node answers at", errors)
+        await self.start(lab, name)
+        await self.all_reached(lab)
+        log = (lab.directory(name) / "log" / "vifibnet-node.log").read_text()
+        self.assertIn("this node is drained, as it was when it ended", log)
+        _, said, _ = await self.command(lab, name, "status")
+        self.assertIn(", until vifibnet undrain; ", said)
+        await self.goes_over(lab, "h3", timeout=5.0)
+
+    async def only_way(self, lab: Lab, name: str) -> None:
+        """What cannot go elsewhere goes on, and is named."""
+        pulse = self.pulse(lab, "h1", "h2")
+        await sleep(reactor, 0.5)
+        began = reactor.seconds()
+        status, said, errors = await self.command(lab, name, "drain", "--wait", "1.5")
+        self.assertEqual(status, 2, said + errors)
+        for one, other in (("h1", "h2"), ("h2", "h1")):
+            one_prefix, subnet = lab.host(one).prefix, lab.host(other).subnet
+            self.assertRegex(said, rf"(?m)^  {one_prefix} on vif\w+ has no other way to 1 subnet: {subnet}$")
+        await self.none_lost(began, pulse)

@@ -1,0 +1,97 @@
+"""What follows from heartbeats that come and that do not."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from vifibnet.model.liveness import BACK, INFINITY, LINK, LONG, MISSED, RECENT, SLACK, Pulse, first, heard
+
+T = 0.25
+
+
+def play(pulse: Pulse, arrivals: str, number: int = 1) -> tuple[Pulse, float, int]:
+    """Let beats come (1) or be lost (0), one each interval; the pulse, the time and the last number then."""
+    now = pulse.last
+    for arrival in arrivals:
+        now += T
+        if arrival == "1":
+            pulse = heard(pulse, number % 256, T, now)
+        number += 1
+    return pulse, now, number
+
+
+class PulseTests(SynchronousTestCase):
+    """Silence, losses, return."""
+
+    def test_silence(self) -> None:
+        """Two missing beats and a little are silence; one is not."""
+        pulse = first(0, T, 100.0)
+        self.assertEqual(pulse.deadline, 100 + MISSED * T + SLACK)
+        self.assertEqual(pulse.cost(pulse.deadline - 0.01), 0)
+        self.assertEqual(pulse.cost(pulse.deadline), INFINITY)
+
+    def test_return(self) -> None:
+        """It ends with three beats in a row; the line is not blamed for a cut."""
+        pulse = first(0, T, 100.0)
+        pulse, now, number = play(pulse, "0" * 20)
+        self.assertEqual(pulse.cost(now), INFINITY)
+        for _ in range(BACK - 1):
+            pulse = heard(pulse, number, T, now := now + T)
+            number += 1
+            self.assertEqual(pulse.cost(now), INFINITY)
+        pulse = heard(pulse, number, T, now + T)
+        self.assertEqual(pulse.cost(now + T), 0)
+
+    def test_one_lost(self) -> None:
+        """One lost in a long while is no reason for anything."""
+        pulse, now, _ = play(first(0, T, 0.0), ("1" * RECENT + "0") * 9)
+        self.assertEqual(pulse.cost(now), 0)
+
+    def test_lossy(self) -> None:
+        """Three of some are: the line costs more than a detour over two links, until all is well for long."""
+        pulse, now, number = play(first(0, T, 0.0), "1110110111")
+        self.assertEqual(pulse.cost(now), 0)
+        pulse, now, number = play(pulse, "01", number)
+        self.assertGreater(pulse.cost(now), 2 * LINK)
+        pulse, now, number = play(pulse, "1" * (LONG - 12), number)
+        self.assertGreater(pulse.cost(now), 2 * LINK)
+        pulse, now, number = play(pulse, "1" * 12, number)
+        self.assertEqual(pulse.cost(now), 0)
+
+    def test_late(self) -> None:
+        """A younger beat has come before: this one says nothing about the line."""
+        pulse, now, _ = play(first(0, T, 0.0), "111")
+        self.assertIs(heard(pulse, 2, T, now + 0.1), pulse)
+        self.assertIs(heard(pulse, 3, T, now + 0.1), pulse)
+
+    def test_counts_anew(self) -> None:
+        """Its node was started again: it is heard, and nothing is held against it."""
+        pulse, now, _ = play(first(100, T, 0.0), "1" * 5, 101)
+        again = heard(pulse, 150, T, now + T)
+        self.assertEqual((again.number, again.penalty), (150, 0))
+        # From a lower number it takes until the other one would be silent.
+        self.assertIs(heard(pulse, 50, T, now + T), pulse)
+        later = heard(pulse, 50, T, pulse.deadline)
+        self.assertEqual((later.number, later.penalty), (50, 0))
+
+    @given(st.text("01", max_size=300))
+    def test_anything(self, arrivals: str) -> None:
+        """A cost is within bounds whatever comes; after a long time without a loss all is well."""
+        pulse, now, number = play(first(0, T, 0.0), arrivals)
+        self.assertIn(pulse.cost(now), range(INFINITY + 1))
+        pulse, now, _ = play(pulse, "1" * (2 * LONG), number)
+        self.assertEqual(pulse.cost(now), 0)
+
+    def test_one_in_five(self) -> None:
+        """A line that loses so much is noticed within sixty beats, nineteen times in twenty."""
+        noticed = 0
+        for seed in range(200):
+            random = Random(seed)
+            lost = "".join("0" if random.random() < 0.2 else "1" for _ in range(60))
+            pulse, now, _ = play(first(0, T, 0.0), lost)
+            noticed += pulse.cost(now) > 2 * LINK
+        self.assertGreaterEqual(noticed, 190)

@@ -1,0 +1,73 @@
+"""Distances between neighbours, as babel's lines change."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Network
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from vifibnet.model.liveness import INFINITY
+from vifibnet.model.ways import Health, Way
+from vifibnet.node.around import Around
+from vifibnet.wire.babeld import Route
+
+PREFIXES = [IPv6Network(f"2001:db8:42:{number}::/64") for number in range(3)]
+WAYS = [Way(f"fe80::{number}", "vifc0") for number in range(3)]
+
+ROUTES = st.builds(
+    lambda prefix, way, refmetric, link: Route(
+        id=f"{PREFIXES.index(prefix)}-{way.via}",
+        prefix=prefix,
+        installed=False,
+        metric=min(refmetric + link, INFINITY),
+        refmetric=refmetric,
+        via=way.via,
+        interface=way.interface,
+    ),
+    st.sampled_from(PREFIXES),
+    st.sampled_from(WAYS),
+    st.sampled_from([0, 96, 200]),
+    st.sampled_from([50, 96, 150, INFINITY]),
+)
+
+
+def around() -> Around:
+    """Nobody but babel knows anything."""
+    return Around(lambda *_: Health.UNKNOWN)
+
+
+class AroundTests(SynchronousTestCase):
+    """What is remembered is what is told."""
+
+    @given(st.lists(st.tuples(ROUTES, st.booleans()), max_size=25))
+    def test_back(self, told: list[tuple[Route, bool]]) -> None:
+        """After each line, the way back is the shortest of those to the neighbour itself and of its link."""
+        known, origins = around(), {}
+        for route, gone in told:
+            way = Way(route.via, route.interface)
+            known.note(route, gone=gone)
+            if not gone and route.metric < INFINITY and route.refmetric == 0:
+                origins[way] = route.prefix
+            for prefix in PREFIXES:
+                for offer in known.offers(prefix):
+                    self.assertTrue(known.offered(prefix, offer.way))
+                    to_it = (
+                        [each.metric for each in known.offers(origins[offer.way])]
+                        if offer.way in origins
+                        else []
+                    )
+                    self.assertEqual(known.back(offer), min([offer.metric - offer.refmetric, *to_it]))
+
+    def test_learned_anew(self) -> None:
+        """What another babeld told counts no more."""
+        known = around()
+        near = Route("1", PREFIXES[0], True, 50, 0, WAYS[0].via, "vifc0")
+        far = Route("1", PREFIXES[0], True, 150, 0, WAYS[0].via, "vifc0")
+        other = Route("2", PREFIXES[1], True, 250, 96, WAYS[0].via, "vifc0")
+        for first, expected in ((near, 50), (far, 150)):
+            known.learn([first, other])
+            [offer] = known.offers(PREFIXES[1])
+            self.assertEqual(known.back(offer), expected)
+        self.assertFalse(known.offered(PREFIXES[0], WAYS[1]))

@@ -1,0 +1,609 @@
+"""Two nodes that hear each other's hearts, on a clock and a wire of lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv6Address, IPv6Network
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING, LINK
+from vifibnet.model.ways import Health
+from vifibnet.node.heartbeats import FORGET, LOOK, Heartbeats
+from vifibnet.wire.babeld import Neighbour
+from vifibnet.wire.heartbeat import parse_beat
+
+ONE, OTHER, THIRD = (IPv6Address(f"fe80::{number}") for number in (1, 2, 3))
+TAP = "vifc0"
+INTERVAL = 0.25
+ROUTES = [IPv6Network("2001:db8:42:1::/64"), IPv6Network("2001:db8:42:2::/64")]
+
+
+class Wire:
+    """What one end sends comes out at the other, unless it is ``cut`` or loses one in ``every`` so many."""
+
+    def __init__(self, hardware: bytes) -> None:
+        self.hardware = hardware
+        self.frames: list[tuple[str, bytes, bytes]] = []
+        self.other: Wire | None = None
+        self.cut = self.closed = False
+        self.sent = self.every = self.lost = 0
+
+    def send(self, tap: str, to: bytes, data: bytes) -> None:
+        """To the other end."""
+        assert self.other is not None
+        self.sent += 1
+        if self.every and self.sent % self.every == 0:
+            self.lost += 1
+        elif not self.cut and to in (self.other.hardware, b"\xff" * 6):
+            self.other.frames.append((tap, self.hardware, data))
+
+    def read(self) -> Iterator[tuple[str, bytes, bytes]]:
+        """What has come."""
+        while self.frames:
+            yield self.frames.pop(0)
+
+    def close(self) -> None:
+        """No more."""
+        self.closed = True
+
+
+class Babel:
+    """A babeld that believes what it is told, and gets its neighbour's own words again when the test says."""
+
+    def __init__(self, neighbour: IPv6Address) -> None:
+        self.neighbour = neighbour
+        self.cost = self.hears = LINK
+        self.reach = 0xFFFF
+        self.questions = self.inquiries = 0
+        self.knows = True
+        self.said: list[int] = []
+        self.introduced: list[tuple[int, float, bool]] = []
+        self.asked = 0
+
+    def say(self, interface: str, neighbour: IPv6Address, cost: int) -> None:
+        """The neighbour's words, as far as it knows."""
+        assert (interface, neighbour) == (TAP, self.neighbour)
+        self.cost = cost
+        self.said.append(cost)
+
+    def introduce(
+        self, interface: str, neighbour: IPv6Address, cost: int, hello: float, *, known: bool
+    ) -> None:
+        """It believes that, too."""
+        assert (interface, neighbour) == (TAP, self.neighbour)
+        self.introduced.append((cost, hello, known))
+        self.cost, self.hears, self.knows = cost, LINK, True
+
+    def ask(self, interface: str, neighbour: IPv6Address, prefixes: Iterable[IPv6Network]) -> None:
+        """It tells everybody."""
+        assert (interface, neighbour, list(prefixes)) == (TAP, self.neighbour, ROUTES)
+        self.questions += 1
+
+    def inquire(self, interface: str, neighbour: IPv6Address, prefixes: Iterable[IPv6Network]) -> None:
+        """Others are asked."""
+        assert (interface, neighbour, list(prefixes)) == ("vifc1", THIRD, ROUTES)
+        self.inquiries += 1
+
+    def forget(self, interface: str, neighbour: IPv6Address) -> None:
+        """It believes that it does not hear it."""
+        assert (interface, neighbour) == (TAP, self.neighbour)
+        self.hears = INFINITY
+
+    def neighbours(self) -> list[Neighbour]:
+        """The only one, if it knows it."""
+        self.asked += 1
+        cost = max(self.cost, self.hears)
+        found = Neighbour("1", str(self.neighbour), TAP, self.reach, self.hears, self.cost, cost)
+        return [found] if self.knows else []
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class Thorough(Heartbeats):
+    """Takes nothing for granted: judges everybody at every look, and asks babeld whenever it may."""
+
+    def look(self) -> None:
+        """Forget what spares work."""
+        self._due, self._calm = 0.0, False
+        super().look()
+
+    def prompt(self) -> None:
+        """Likewise."""
+        self._calm = False
+        super().prompt()
+
+
+class Node:
+    """One end."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        own: IPv6Address,
+        peer: IPv6Address,
+        wire: Wire,
+        make: type[Heartbeats] = Heartbeats,
+    ) -> None:
+        self.wire = wire
+        self.babel = Babel(peer)
+        self.peer = peer
+        self.partners = {TAP: frozenset([peer])}
+        self.unused = True
+        self.changes = self.woken = 0
+        self.hearts = make(
+            clock,
+            own,
+            INTERVAL,
+            lambda: self.partners,
+            self.babel.neighbours,
+            lambda: ROUTES,
+            lambda tap, address: {("vifc1", str(THIRD)): ROUTES},
+            lambda tap, address: self.unused,
+            self.changed,
+            self.wake,
+            lambda: self.wire,  # type: ignore[arg-type,return-value]
+            lambda own: self.babel,  # type: ignore[arg-type,return-value]
+        )
+
+    def changed(self) -> None:
+        """Counts."""
+        self.changes += 1
+
+    def wake(self) -> None:
+        """Counts."""
+        self.woken += 1
+
+    @property
+    def health(self) -> Health:
+        """What it thinks of the other end."""
+        return self.hearts.health(TAP, str(self.peer))
+
+
+def pair(clock: Clock, make: type[Heartbeats] = Heartbeats) -> tuple[Node, Node]:
+    """Both ends of a tunnel."""
+    one, other = Wire(b"\2\0\0\0\0\1"), Wire(b"\2\0\0\0\0\2")
+    one.other, other.other = other, one
+    return Node(clock, ONE, OTHER, one, make), Node(clock, OTHER, ONE, other, make)
+
+
+class HeartbeatTests(SynchronousTestCase):
+    """A tunnel with two ends."""
+
+    def setUp(self) -> None:
+        """Both run, and know each other."""
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.one, self.other = pair(self.clock)
+        for node in (self.one, self.other):
+            self.addCleanup(node.hearts.stopService)
+            node.hearts.startService()
+        self.wait(1.0)
+
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        for _ in range(round(seconds / LOOK)):
+            self.clock.advance(LOOK)
+
+    def test_well(self) -> None:
+        """Both are fine, and babel needs no word."""
+        self.assertEqual((self.one.health, self.other.health), (Health.FINE, Health.FINE))
+        self.wait(10)
+        self.assertEqual((self.one.babel.said, self.other.babel.said), ([], []))
+        self.assertEqual(self.one.hearts.health("vifc1", str(OTHER)), Health.UNKNOWN)
+
+    def test_beats(self) -> None:
+        """Each sends one an interval, to the other's tap alone."""
+        count = 0
+        for _ in range(40):
+            self.clock.advance(LOOK)
+            count += len(self.one.wire.frames)
+        self.assertLessEqual(abs(count - 40 * LOOK / INTERVAL), 1)
+
+    def test_cut(self) -> None:
+        """Nothing goes through any more: both babels give the tunnel up; when it is mended they take it."""
+        self.one.wire.cut = self.other.wire.cut = True
+        self.wait(0.7)
+        self.assertEqual((self.one.babel.cost, self.other.babel.cost), (INFINITY, INFINITY))
+        # Others are asked for their ways at once, and not all the time.
+        self.assertEqual((self.one.babel.inquiries, self.other.babel.inquiries), (1, 1))
+        self.wait(1.0)
+        for node in (self.one, self.other):
+            self.assertEqual((node.health, node.babel.cost), (Health.DEAD, INFINITY))
+            self.assertGreater(node.changes, 0)
+            # The neighbour's own words still come through now and then.
+            node.babel.cost = LINK
+            node.hearts.prompt()
+            self.assertEqual(node.babel.cost, INFINITY)
+            node.wire.cut = False
+        self.wait(1.0)
+        for node in (self.one, self.other):
+            self.assertEqual((node.health, node.babel.cost), (Health.FINE, LINK))
+
+    def test_one_way(self) -> None:
+        """Who hears nothing has babel forget that it did, also when that hears a hello; who hears does not.
+
+        So the other end is not told that it is heard."""
+        self.one.wire.cut = True
+        self.wait(1.0)
+        self.assertEqual((self.one.babel.hears, self.other.babel.hears), (LINK, INFINITY))
+        self.other.babel.hears = LINK
+        self.other.hearts.prompt()
+        self.assertEqual(self.other.babel.hears, INFINITY)
+        self.assertEqual((self.one.babel.cost, self.other.babel.cost), (INFINITY, INFINITY))
+        self.one.wire.cut = False
+        self.wait(1.0)
+        self.assertEqual((self.one.babel.hears, self.other.babel.hears), (LINK, LINK))
+
+    def test_introduced(self) -> None:
+        """As soon as two hear each other, both babels are told so, once, as they believe it."""
+        for node in (self.one, self.other):
+            node.partners, node.babel.knows = {}, False
+        self.wait(FORGET + 1)
+        for node in (self.one, self.other):
+            node.partners = {TAP: frozenset([node.peer])}
+        self.wait(4 * LOOK)
+        for node in (self.one, self.other):
+            self.assertEqual(node.babel.introduced, [(LINK, 1.0, False)])
+            # Whoever is new there is told all.
+            self.assertEqual(node.babel.questions, 1)
+        self.wait(10)
+        for node in (self.one, self.other):
+            self.assertEqual((len(node.babel.introduced), node.babel.questions), (1, 1))
+
+    def test_introduced_again(self) -> None:
+        """babel does not believe it: it is told again for a while, but not for ever, nor of a dead one."""
+        self.one.wire.cut = self.other.wire.cut = True
+        self.wait(1.0)
+        self.one.wire.cut = self.other.wire.cut = False
+        for _ in range(100):
+            self.wait(LOOK)
+            self.one.babel.cost = INFINITY
+        count = len(self.one.babel.introduced)
+        self.assertIn(count, range(10, 40))
+        self.assertEqual(set(self.one.babel.introduced), {(LINK, 1.0, True)})
+        # Not all routes each time: that concerns everybody on the tap.
+        self.assertIn(self.one.babel.questions, (3, 4))
+        self.wait(10)
+        self.one.wire.cut = True
+        self.wait(1)
+        self.assertEqual(len(self.one.babel.introduced), count)
+        self.assertEqual(self.one.babel.cost, INFINITY)
+
+    def silent(self, since: float = 0.0) -> float | None:
+        """What one end says of the other."""
+        return self.one.hearts.silent(TAP, OTHER, since)
+
+    def test_silent(self) -> None:
+        """It is known since when, also of somebody who lives but does not hear us."""
+        self.assertIsNone(self.silent())
+        self.assertIsNone(self.one.hearts.silent(TAP, None, 0.0))
+        self.one.wire.cut = True
+        self.wait(2.0)
+        since = self.silent()
+        assert since is not None
+        self.assertLess(abs(self.clock.seconds() - 1.3 - since), 0.3)
+        self.one.wire.cut = False
+        self.wait(1.0)
+        self.assertIsNone(self.silent())
+
+    def test_silent_before(self) -> None:
+        """The silence of a tunnel that has ended is not that of the next one on its tap."""
+        self.one.wire.cut = self.other.wire.cut = True
+        self.wait(2.0)
+        self.one.partners = {}
+        self.wait(LOOK)
+        self.one.partners = {TAP: frozenset([OTHER])}
+        up = self.clock.seconds()
+        self.wait(LOOK)
+        self.assertIsNone(self.silent(up))
+        self.other.wire.cut = False
+        self.wait(2 * INTERVAL)
+        self.assertIsNone(self.silent(up))
+        self.other.wire.cut = True
+        self.wait(2.0)
+        self.assertGreater(self.silent(up) or 0.0, up)
+
+    def test_silent_since_the_sleep(self) -> None:
+        """Only what comes after it counts, and not what comes first: that may be old."""
+        self.one.babel.knows = False
+        self.clock.advance(120)
+        woken = self.clock.seconds()
+        since = self.silent()
+        assert since is not None
+        self.assertLessEqual(since, woken)
+        # Nor does babel hear of somebody who may not be there any more.
+        self.wait(0.1)
+        self.assertEqual(self.one.babel.introduced, [])
+        self.wait(0.5)
+        self.assertIsNone(self.silent())
+        # Of one that was never heard, too; but not of a tunnel that is younger.
+        self.assertEqual(self.one.hearts.silent("vifc1", OTHER, 500.0), 500.0)
+        self.assertIsNone(self.one.hearts.silent("vifc1", OTHER, woken + 1))
+
+    def test_cut_one_way(self) -> None:
+        """Who is heard no more learns it from the other."""
+        self.one.wire.cut = True
+        self.wait(0.8)
+        self.assertEqual((self.one.health, self.other.health), (Health.DEAD, Health.DEAD))
+        self.assertEqual((self.one.babel.cost, self.other.babel.cost), (INFINITY, INFINITY))
+
+    def test_leaving(self) -> None:
+        """It becomes dear for both at once; it is empty when both say so; then all is as it was."""
+        self.one.unused = self.other.unused = False
+        self.one.hearts.leave(TAP)
+        self.wait(2 * LOOK)
+        for node in (self.one, self.other):
+            self.assertEqual((node.health, node.babel.cost), (Health.LEAVING, LEAVING))
+        self.one.unused = True
+        self.wait(1.0)
+        self.assertFalse(self.one.hearts.empty(TAP))
+        self.other.unused = True
+        self.wait(1.0)
+        self.assertTrue(self.one.hearts.empty(TAP))
+        self.assertTrue(self.one.hearts.empty(None))
+        self.one.hearts.stay(TAP)
+        self.wait(2 * LOOK)
+        for node in (self.one, self.other):
+            self.assertEqual((node.health, node.babel.cost), (Health.FINE, LINK))
+
+    def test_leave_all(self) -> None:
+        """A node that stops leaves every tap; a dead end is not waited for."""
+        self.other.unused = False
+        self.one.hearts.leave()
+        self.wait(0.5)
+        self.assertFalse(self.one.hearts.empty())
+        self.other.wire.cut = True
+        self.wait(1.0)
+        self.assertTrue(self.one.hearts.empty())
+
+    def test_end(self) -> None:
+        """The other end gives it up at once, and takes it again when that is taken back."""
+        for tap in (TAP, None):
+            self.one.hearts.leave(tap)
+            self.wait(0.5)
+            self.assertEqual(self.one.hearts.busy(tap), [])
+            self.one.hearts.end(tap)
+            self.wait(2 * LOOK)
+            self.assertEqual((self.one.health, self.other.health), (Health.LEAVING, Health.DEAD))
+            self.one.hearts.stay(tap)
+            self.wait(1.0)
+            self.assertEqual((self.one.health, self.other.health), (Health.FINE, Health.FINE))
+
+    def test_used_again(self) -> None:
+        """That a tunnel that is left is in use again is told before the next beat."""
+        self.one.hearts.leave(TAP)
+        self.wait(1.0)
+        self.assertTrue(self.one.hearts.empty(TAP))
+        self.other.unused = False
+        self.wait(2 * LOOK)
+        self.assertEqual(self.one.hearts.busy(TAP), [(TAP, OTHER)])
+
+    def test_drained(self) -> None:
+        """All cost something, and one that is about to end more."""
+        self.one.hearts.leave()
+        self.wait(0.5)
+        self.assertEqual((self.one.babel.cost, self.other.babel.cost), (DRAINED, DRAINED))
+        self.one.hearts.leave(TAP)
+        self.wait(0.5)
+        self.assertEqual((self.one.babel.cost, self.other.babel.cost), (LEAVING, LEAVING))
+        self.one.hearts.stay(TAP)
+        self.wait(0.5)
+        self.assertEqual((self.one.babel.cost, self.one.health), (DRAINED, Health.LEAVING))
+
+    def test_dies_while_it_is_left(self) -> None:
+        """Its own words are what comes back in the end, not what it was told between."""
+        self.one.hearts.leave(TAP)
+        self.wait(0.3)
+        self.other.wire.cut = True
+        self.wait(1.0)
+        self.assertEqual(self.one.babel.said, [LEAVING, INFINITY])
+        self.other.wire.cut = False
+        self.one.hearts.stay(TAP)
+        self.wait(1.5)
+        self.assertEqual(self.one.babel.cost, LINK)
+
+    def test_lossy(self) -> None:
+        """Beats get lost: the tunnel becomes dearer for both, but no tunnel to avoid at any price."""
+        for turn in range(40):
+            self.one.wire.cut = turn % 5 == 0
+            self.wait(INTERVAL)
+        for node in (self.one, self.other):
+            self.assertIn(node.babel.cost, range(2 * LINK + 1, LEAVING))
+            self.assertEqual(node.health, Health.FINE)
+
+    def test_eager(self) -> None:
+        """One beat gets lost: more come for a second, both ways, and it was nothing."""
+        self.one.wire.cut = True
+        self.wait(INTERVAL)
+        self.one.wire.cut = False
+        counts = []
+        for _ in range(12):
+            before = self.one.wire.sent, self.other.wire.sent
+            self.wait(INTERVAL)
+            counts.append((self.one.wire.sent - before[0], self.other.wire.sent - before[1]))
+        for end in range(2):
+            self.assertEqual(max(count[end] for count in counts), round(INTERVAL / LOOK))
+            self.assertEqual(counts[-1][end], 1)
+        self.assertEqual((self.one.health, self.one.babel.cost), (Health.FINE, LINK))
+
+    def test_found_out(self) -> None:
+        """One in five gets lost: that is known within a second after the first one."""
+        wire = self.one.wire
+        wire.every = 5
+        while not wire.lost:
+            self.wait(LOOK)
+        self.wait(1.0)
+        for node in (self.one, self.other):
+            self.assertGreater(node.babel.cost, LINK)
+
+    def test_ended(self) -> None:
+        """A tunnel that has ended is dead at once; another over the same tap with the same peer is new."""
+        self.one.partners = {}
+        self.wait(LOOK)
+        self.assertEqual((self.one.health, self.one.babel.cost), (Health.DEAD, INFINITY))
+        self.one.partners = {TAP: frozenset([OTHER])}
+        self.wait(1.0)
+        self.assertEqual((self.one.health, self.one.babel.cost), (Health.FINE, LINK))
+
+    def test_forgotten(self) -> None:
+        """Who was silent for long is nobody."""
+        self.one.partners = {}
+        self.wait(FORGET + 1)
+        self.assertEqual(self.one.health, Health.UNKNOWN)
+
+    def test_strangers(self) -> None:
+        """Only who is at the other end counts, and only beats do."""
+        self.one.partners = {TAP: frozenset([IPv6Address("fe80::3")])}
+        self.wait(0.5)
+        self.assertEqual(self.one.hearts.health(TAP, "fe80::3"), Health.UNKNOWN)
+        self.one.wire.frames += [(TAP, b"", b"no beat"), ("eth0", b"", b"")]
+        self.wait(0.5)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_woken(self) -> None:
+        """Two looks far apart: the machine has slept, which is said once, and what came is read first."""
+        self.clock.advance(120)
+        self.assertEqual((self.one.woken, self.other.woken), (1, 1))
+        self.wait(1)
+        self.assertEqual((self.one.woken, self.one.health), (1, Health.FINE))
+
+    def test_interval(self) -> None:
+        """It may be changed, and each end judges by what the other tells."""
+        self.one.hearts.interval = 2.0
+        self.wait(10)
+        self.assertEqual((self.one.health, self.other.health), (Health.FINE, Health.FINE))
+
+    def test_shorter_interval(self) -> None:
+        """Silence is noticed by what was told last, however long it would have taken by what was before."""
+        self.one.hearts.interval = 20.0
+        self.wait(1.0)
+        self.one.hearts.interval = INTERVAL
+        self.wait(25)
+        self.assertEqual(self.other.health, Health.FINE)
+        self.one.wire.cut = True
+        self.wait(0.7)
+        self.assertEqual(self.other.health, Health.DEAD)
+
+    def test_calm(self) -> None:
+        """While all is well babeld is not asked what it believes; as soon as it is not, it is."""
+        self.wait(5)
+        before = self.one.babel.asked
+        self.wait(5)
+        for _ in range(100):
+            self.one.hearts.prompt()
+        self.assertEqual(self.one.babel.asked, before)
+        self.one.hearts.leave(TAP)
+        self.assertGreater(self.one.babel.asked, before)
+
+    def test_stopped(self) -> None:
+        """Nothing is left."""
+        for node in (self.one, self.other):
+            node.hearts.stopService()
+            self.assertTrue(node.wire.closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_no_sockets(self) -> None:
+        """Without them babel alone watches, which is said once."""
+
+        def refuse() -> Wire:
+            raise OSError(1, "Operation not permitted")
+
+        hearts = Heartbeats(
+            self.clock,
+            ONE,
+            INTERVAL,
+            dict,
+            list,
+            list,
+            lambda tap, address: {},
+            lambda tap, address: True,
+            lambda: None,
+            make_socket=refuse,  # type: ignore[arg-type]
+        )
+        hearts.startService()
+        hearts.leave(TAP)
+        self.assertTrue(hearts.empty(TAP))
+        hearts.stopService()
+
+    def test_first_beat(self) -> None:
+        """It goes to whoever is there, with the sender's interval and address, and hears nobody yet."""
+        wire = Wire(b"\2\0\0\0\0\3")
+        wire.other = Wire(b"\2\0\0\0\0\4")
+        node = Node(self.clock, ONE, OTHER, wire)
+        node.hearts.startService()
+        self.addCleanup(node.hearts.stopService)
+        [(tap, _, data)] = wire.other.frames
+        beat = parse_beat(data)
+        assert beat is not None
+        self.assertEqual((tap, beat.address, beat.cost, beat.interval), (TAP, ONE, INFINITY, INTERVAL))
+
+
+def _believe(cost: int, *, knows: bool = True) -> Callable[[Node], None]:
+    """babeld believes something else."""
+
+    def deed(node: Node) -> None:
+        node.babel.cost, node.babel.knows = cost, knows
+        node.hearts.prompt()
+
+    return deed
+
+
+DEEDS: dict[str, Callable[[Node], None]] = {
+    "nothing": lambda node: None,
+    "cut": lambda node: setattr(node.wire, "cut", True),
+    "mend": lambda node: setattr(node.wire, "cut", False),
+    "leave": lambda node: node.hearts.leave(TAP),
+    "leave all": lambda node: node.hearts.leave(),
+    "stay": lambda node: node.hearts.stay(TAP),
+    "all stay": lambda node: node.hearts.stay(),
+    "end": lambda node: node.hearts.end(TAP),
+    "use": lambda node: setattr(node, "unused", False),
+    "use no more": lambda node: setattr(node, "unused", True),
+    "go": lambda node: setattr(node, "partners", {}),
+    "come": lambda node: setattr(node, "partners", {TAP: frozenset([node.peer])}),
+    "believe": _believe(LINK),
+    "doubt": _believe(INFINITY),
+    "forget": _believe(INFINITY, knows=False),
+    "slow": lambda node: setattr(node.hearts, "interval", 1.0),
+    "fast": lambda node: setattr(node.hearts, "interval", INTERVAL),
+    "sleep": lambda node: node.hearts._reactor.advance(7),
+    "age": lambda node: node.hearts._reactor.pump([LOOK] * 1300),
+}
+
+
+class SparedWorkTests(SynchronousTestCase):
+    """Most looks look at little: nobody can tell."""
+
+    @given(
+        st.lists(st.tuples(st.sampled_from(list(DEEDS)), st.integers(0, 1), st.integers(0, 30)), max_size=40)
+    )
+    def test_same(self, deeds: list[tuple[str, int, int]]) -> None:
+        """Whatever happens, all is as if everything was looked at each time."""
+        self.assertEqual(trace(deeds, Heartbeats), trace(deeds, Thorough))
+
+
+def trace(deeds: list[tuple[str, int, int]], make: type[Heartbeats]) -> list[object]:
+    """What there is to see after each look: the deeds are done to one end, and so many looks follow each."""
+    clock = Clock()
+    clock.advance(1000)
+    nodes = pair(clock, make)
+    for node in nodes:
+        node.hearts.startService()
+    seen: list[object] = []
+    for name, which, looks in deeds:
+        DEEDS[name](nodes[which])
+        for _ in range(looks):
+            clock.advance(LOOK)
+            for node in nodes:
+                babel, hearts = node.babel, node.hearts
+                seen.append((clock.seconds(), babel.cost, len(babel.said), len(babel.introduced)))
+                seen.append((node.health, node.changes, node.woken, hearts.busy(), list(node.wire.frames)))
+                seen.append(hearts.silent(TAP, node.peer, 900.0))
+    for node in nodes:
+        node.hearts.stopService()
+    return seen

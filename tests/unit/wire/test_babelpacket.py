@@ -1,0 +1,61 @@
+"""Our own Babel packets; that babeld believes them is shown with a real one."""
+
+import struct
+from ipaddress import IPv6Address, IPv6Network
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from vifibnet.wire.babelpacket import FAR, datagram, ihu, introduction, questions, silence
+
+ONE, OTHER = IPv6Address("fe80::1"), IPv6Address("fe80::2")
+
+
+class PacketTests(SynchronousTestCase):
+    """Byte for byte."""
+
+    def test_ihu(self) -> None:
+        """Header, then one TLV of type 5 without an address: cost and interval in hundredths of a second."""
+        self.assertEqual(ihu(96, 30.0).hex(), "2a020008" + "0506" + "0000" + "0060" + "0bb8")
+        self.assertEqual(ihu(65535, 1000.0)[-4:].hex(), "ffffffff")
+
+    def test_introduction(self) -> None:
+        """Two unicast hellos in a row, an IHU, a request for all routes; before, a hello for a stranger."""
+        said = "04068000ffff0064" + "0406800000000064" + "0506000000600bb8" + "09020000"
+        self.assertEqual(introduction(96, 30.0, 1.0, 0xFFFF, known=True).hex(), "2a02001c" + said)
+        stranger = introduction(96, 30.0, 1.0, 0xFFFF, known=False)
+        self.assertEqual(stranger.hex(), "2a020024" + "0406000000000064" + said)
+
+    def test_questions(self) -> None:
+        """A seqno request for each prefix, one hop to go, nobody's router id; none is too long for the least
+        of all MTUs."""
+        prefixes = [IPv6Network("2001:db8:42::/61"), IPv6Network("::/0")]
+        (packet,) = questions(prefixes)
+        one = "0a16" + "023d" + "0000" + "0100" + "00" * 8 + "20010db800420000"
+        self.assertEqual(packet.hex(), "2a020028" + one + "0a0e" + "0200" + "0000" + "0100" + "00" * 8)
+        packets = list(questions(IPv6Network((number, 128)) for number in range(1000)))
+        self.assertEqual(sum(packet.count(b"\x0a\x1e\x02\x80") for packet in packets), 1000)
+        self.assertLessEqual(max(map(len, packets)) + 48, 1280)
+
+    def test_silence(self) -> None:
+        """Two multicast hellos that cannot both be near the last one, a unicast one, no promise of more."""
+        far = f"04060000{FAR:04x}0000"
+        self.assertEqual(
+            silence(0xFFFF).hex(), "2a020018" + "0406000000000000" + far + "0406" + "8000" + "3fff" + "0000"
+        )
+
+    @given(st.binary(max_size=99))
+    def test_datagram(self, payload: bytes) -> None:
+        """A receiver that sums up what the checksum covers gets all ones (RFC 8200, 8.1)."""
+        packet = datagram(ONE, OTHER, payload)
+        length, protocol, hops = struct.unpack("!HBB", packet[4:8])
+        self.assertEqual((packet[0] >> 4, length, protocol, hops), (6, 8 + len(payload), 17, 1))
+        self.assertEqual((packet[8:24], packet[24:40]), (ONE.packed, OTHER.packed))
+        self.assertEqual(struct.unpack("!HHH", packet[40:46]), (6696, 6696, length))
+        self.assertEqual(packet[48:], payload)
+        covered = packet[8:40] + struct.pack("!II", length, 17) + packet[40:] + b"\0" * (length % 2)
+        total = sum(struct.unpack(f"!{len(covered) // 2}H", covered))
+        while total >> 16:
+            total = (total & 0xFFFF) + (total >> 16)
+        self.assertEqual(total, 0xFFFF)

@@ -1,0 +1,61 @@
+"""TLS that answers at once: what is written while something is read leaves with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+MOST = 64_000
+"""Bytes that are collected at most."""
+
+
+class PromptTLS(TLSMemoryBIOProtocol):
+    """The answers to what has come in one piece become one record, written before the reactor's turn ends.
+
+    Twisted's own collects until the next turn: two thirds more time for whoever calls, waits and calls again.
+    """
+
+    _collected: list[bytes] | None = None
+    _room = MOST
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        """Hand on what was decrypted; then send what was answered."""
+        self._collected = []
+        try:
+            super().dataReceived(data)
+        finally:
+            self._send()
+            self._collected = None
+
+    def write(self, data: bytes) -> None:
+        """Send, or keep until the end of what is being read."""
+        if self._collected is None:
+            super().write(data)
+            return
+        self._collected.append(data)
+        self._room -= len(data)
+        if self._room < 0:
+            self._send()
+
+    def writeSequence(self, sequence: Iterable[bytes]) -> None:  # noqa: N802
+        """As one."""
+        self.write(b"".join(sequence))
+
+    def loseConnection(self) -> Any:  # noqa: N802
+        """Hang up when all is sent."""
+        self._send()
+        return super().loseConnection()
+
+    def abortConnection(self) -> None:  # noqa: N802
+        """Hang up now."""
+        self._collected = None
+        super().abortConnection()
+
+    def _send(self) -> None:
+        if self._collected:
+            data = b"".join(self._collected)
+            self._collected.clear()
+            self._room = MOST
+            super().write(data)

@@ -1,0 +1,109 @@
+"""Whether the other end of a tunnel is there, how well it is heard, and what the tunnel should cost for that.
+
+Each end sends a heartbeat at an interval of its own, which it tells. Who misses two of them takes the other
+end for dead. One that loses some is worth less than a detour, and gets well again only slowly: a tunnel that
+loses packets shall not be left and taken again all the time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+INFINITY = 65535
+"""A cost or metric that means unreachable (RFC 8966)."""
+
+LINK = 96
+"""What babel adds for each link that nothing is wrong with (babeld's default)."""
+
+LEAVING = 1 << 14
+"""The cost of a tunnel that is about to end: anything else is better, but nothing is lost while there is
+nothing else."""
+
+DRAINED = 1 << 12
+"""The same of all tunnels of a node that is drained or stops. It is less, so that its own packets leave one
+that is about to end, too; and fifteen in a row are less than INFINITY: where many nodes are drained at once,
+the only way may lead over several of them."""
+
+MISSED = 2
+"""So many missing beats in a row are silence."""
+
+SLACK = 0.1
+"""Seconds that a beat may come late: two nodes look at their tunnels only so often (see node.heartbeats)."""
+
+BACK = 3
+"""So many beats in a row end a silence."""
+
+RECENT, LONG = 16, 64
+"""Beats by which a loss is noticed, and by which it is found to be over."""
+
+LOSSY, ACCIDENTS = 3, 2
+"""So many lost of the RECENT ones are too many, and no more than that of the LONG ones are none of that."""
+
+SHUNNED = 1 << 10
+"""The least cost of losing many. babel asks for a newer sequence number, without which it may not take most
+other ways, only where its own is worse by 512 (babeld 1.12, send_unfeasible_request), and for other ways at
+all only when its own becomes worse by 288 at once."""
+
+_ALL = (1 << LONG) - 1
+
+
+class Pulse(NamedTuple):
+    """What was heard of one end: when the last beat came and its number, the interval that it told, in
+    seconds, whether the LONG last ones came (a bit each, the youngest is the lowest), how many have come
+    since the last silence, and the cost that the losses are worth."""
+
+    last: float
+    number: int
+    interval: float
+    came: int = _ALL
+    streak: int = BACK
+    penalty: int = 0
+
+    def silent(self, now: float) -> bool:
+        """Whether it has to be taken for dead."""
+        return now >= self.deadline
+
+    @property
+    def deadline(self) -> float:
+        """When it has to be taken for dead if nothing comes. On a line that is known to lose some, and is
+        shunned already, silence takes longer."""
+        return self.last + (MISSED + bool(self.penalty)) * self.interval + SLACK
+
+    @property
+    def suspect(self) -> bool:
+        """Whether one has just been missing, which may be the first of many."""
+        return self.came & 0b11 == 0b01 and not self.penalty
+
+    def cost(self, now: float) -> int:
+        """What hearing it badly adds to the cost of the tunnel."""
+        if self.silent(now) or self.streak < BACK:
+            return INFINITY
+        return self.penalty
+
+
+def first(number: int, interval: float, now: float) -> Pulse:
+    """Somebody is heard who was not known."""
+    return Pulse(now, number, interval)
+
+
+def heard(pulse: Pulse, number: int, interval: float, now: float) -> Pulse:
+    """The same, heard again. One that comes late, after a younger one, changes nothing."""
+    step, silent = (number - pulse.number) % 256, pulse.silent(now)
+    if not silent and (step == 0 or step > 128):
+        return pulse
+    came = pulse.came
+    # When it was silent for longer, somebody has begun to count anew, or the line was cut.
+    if 0 < step <= (MISSED + 1 if silent else RECENT):
+        came = (came << step | 1) & _ALL
+    streak = 1 if silent else min(BACK, pulse.streak + 1)
+    return Pulse(now, number, interval, came, streak, _penalty(came, pulse.penalty))
+
+
+def _penalty(came: int, before: int) -> int:
+    """The cost of losing so many: a lot, and one in twenty is worth a link more."""
+    if came == _ALL:
+        return 0
+    recent = RECENT - (came & ((1 << RECENT) - 1)).bit_count()
+    if recent >= LOSSY:
+        return max(before, SHUNNED + 20 * LINK * recent // RECENT)
+    return before if LONG - came.bit_count() > ACCIDENTS else 0

@@ -1,0 +1,363 @@
+"""Noticing within half a second that a tunnel is dead, lossy or about to end, and making babel act on it.
+
+Every node sends a small frame (wire.heartbeat) over each of its tunnels a few times a second. What follows
+from those that come, and from those that do not, is a cost (model.liveness). It is told to both babelds: to
+the other end's with our next beat, to ours by node.prompting. So babel's hello interval, which would have to
+be short for that, and costs more, may be longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from ipaddress import IPv6Address, IPv6Network
+from math import inf
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING
+from vifibnet.model.ways import Health
+from vifibnet.node.beatsocket import EVERYBODY, BeatSocket
+from vifibnet.node.otherend import End, meet
+from vifibnet.node.prompter import Prompter
+from vifibnet.node.prompting import STALE, Prompting
+from vifibnet.wire.babeld import Neighbour
+from vifibnet.wire.heartbeat import Beat, format_beat, parse_beat
+
+LOOK = 0.05
+"""Seconds between two looks at what has come. Reading now and then costs much less than at each frame."""
+
+FORGET = 60.0
+"""Seconds of silence after which somebody is a stranger again."""
+
+ASLEEP = 5.0
+"""Two looks that are so many seconds apart mean that the machine has slept."""
+
+Partners = Mapping[str, frozenset[IPv6Address]]
+"""The link-local addresses of those at the other end of each tap whose tunnel is up."""
+
+
+class Heartbeats(Service):
+    """Sends heartbeats, judges those that come, and prompts babeld."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        own: IPv6Address | None,
+        interval: float,
+        partners: Callable[[], Partners],
+        neighbours: Callable[[], Iterable[Neighbour]],
+        routes: Callable[[], Iterable[IPv6Network]],
+        elsewhere: Callable[[str, str], Mapping[tuple[str, str], Sequence[IPv6Network]]],
+        unused: Callable[[str, str], bool],
+        on_change: Callable[[], None],
+        on_woken: Callable[[], None] = lambda: None,
+        make_socket: Callable[[], BeatSocket] = BeatSocket,
+        make_prompter: Callable[[IPv6Address], Prompter] = Prompter,
+        hello: float = 1.0,
+    ) -> None:
+        """``own``: our link-local address on all taps; without one there are no heartbeats. ``interval`` in
+        seconds may be changed at any time, and so may ``hello``, babel's.
+
+        ``partners`` answers with the same object as long as they are the same.
+        ``neighbours``, ``routes``, ``elsewhere``: as in node.prompting; ``unused(tap, address)``: whether
+        nothing of ours goes there that could go elsewhere; ``on_change`` is called when somebody has died,
+        come back, begun or ended leaving; ``on_woken`` when the machine has slept.
+        """
+        self.interval = interval
+        self.hello = hello
+        self._reactor = reactor
+        self._own = own or IPv6Address(0)
+        self._partners = partners
+        self._neighbours = neighbours
+        self._routes = routes
+        self._elsewhere = elsewhere
+        self._unused = unused
+        self._on_change = on_change
+        self._on_woken = on_woken
+        self._make_socket = make_socket
+        self._make_prompter = make_prompter
+        self._socket: BeatSocket | None = None
+        self._prompter: Prompter | None = None
+        self._prompting: Prompting | None = None
+        self._ends: dict[tuple[str, bytes], End] = {}
+        self._leaving: set[str] = set()
+        self._ending: set[str] = set()
+        self._all_leave = self._all_end = False
+        self._known: Partners = {}
+        self._senders: dict[str, frozenset[bytes]] = {}
+        self._number = 0
+        self._frames: dict[tuple[int, int, bool, bool], bytes] = {}
+        self._hurry = 0.0
+        self._next = self._looked = 0.0
+        # When all are to be judged, not only those who were heard; and whether babeld needs no word.
+        self._due = 0.0
+        self._calm = False
+        self._woken = -inf
+        self._loop = LoopingCall(self.look)
+        self._loop.clock = reactor
+
+    def startService(self) -> None:
+        """Begin. Without the sockets, babel alone watches the tunnels."""
+        super().startService()
+        if not int(self._own):
+            return
+        try:
+            self._socket = self._make_socket()
+            self._prompter = self._make_prompter(self._own)
+            self._prompting = Prompting(self._prompter, self._neighbours, self._routes, self._elsewhere)
+        except OSError as error:
+            self.log.warn(
+                "no heartbeats ({problem}): a dead tunnel is noticed by babel's hellos only",
+                problem=error.strerror,
+            )
+            self._close()
+            return
+        self._next = self._looked = self._reactor.seconds()
+        self._loop.start(LOOK, now=True)
+
+    def stopService(self) -> None:
+        """End."""
+        super().stopService()
+        if self._loop.running:
+            self._loop.stop()
+        self._close()
+
+    def _close(self) -> None:
+        for opened in (self._socket, self._prompter):
+            if opened is not None:
+                opened.close()
+        self._socket = self._prompter = self._prompting = None
+
+    # -- what others ask and want ------------------------------------------------------------------------
+
+    def health(self, tap: str, address: str) -> Health:
+        """What is known of this neighbour."""
+        end = self._ends.get((tap, IPv6Address(address).packed))
+        if end is None:
+            return Health.UNKNOWN
+        if end.cost >= INFINITY:
+            return Health.DEAD
+        return Health.LEAVING if end.cost >= DRAINED else Health.FINE
+
+    def silent(self, tap: str, address: IPv6Address | None, since: float) -> float | None:
+        """Since when nothing has been heard of this neighbour; None while it is heard, or has never been.
+
+        The tunnel to it is up ``since`` then. What has come before the machine slept does not count.
+        """
+        end = None if address is None else self._ends.get((tap, address.packed))
+        if end is not None and end.gone:
+            end = None
+        last = since if end is None else end.pulse.last
+        if last < self._woken + STALE:
+            return min(last, self._woken)
+        return None if end is None or end.cost < INFINITY else end.died
+
+    def leave(self, tap: str | None = None) -> None:
+        """Have both ends move their routes off this tap; for None have all go elsewhere that can."""
+        if tap is None:
+            self._all_leave = True
+        else:
+            self._leaving.add(tap)
+        self._due = 0.0
+        self.look()
+
+    def stay(self, tap: str | None = None) -> None:
+        """Take that back."""
+        if tap is None:
+            self._all_leave = self._all_end = False
+        else:
+            self._leaving.discard(tap)
+            self._ending.discard(tap)
+        self._due = 0.0
+        self.look()
+
+    def end(self, tap: str | None = None) -> None:
+        """Tell the other end of this tap (of all for None) that it is gone now. It would notice that by our
+        silence only, if its babeld had just come back to the tunnel because ours had told the usual cost."""
+        if tap is None:
+            self._all_end = True
+        else:
+            self._ending.add(tap)
+        self._next = 0.0
+        self.look()
+
+    def empty(self, tap: str | None = None) -> bool:
+        """Whether neither end has anything on this tap that can go elsewhere; on none of all for None."""
+        return not self.busy(tap)
+
+    def busy(self, tap: str | None = None) -> list[tuple[str, IPv6Address]]:
+        """Those on this tap (on all for None) who have, or for whom we have, something that can go elsewhere:
+        tap and address of each."""
+        ends = [end for end in self._ends.values() if tap in (None, end.tap) and end.cost < INFINITY]
+        return [
+            (end.tap, end.address)
+            for end in ends
+            if not (end.cost >= self._asked(end) > 0 and end.empty and self._is_empty(end))
+        ]
+
+    @property
+    def works(self) -> bool:
+        """Whether anybody is told anything."""
+        return self._socket is not None
+
+    # -- turn --------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Read what has come, judge, send what is due. One bad turn is logged."""
+        if self._socket is None:
+            return
+        try:
+            self._turn(self._socket, self._reactor.seconds())
+        except Exception:
+            self.log.failure("the heartbeats cannot be dealt with")
+            self._due = 0.0
+
+    def prompt(self) -> None:
+        """babeld believes something else of a neighbour than before: correct it where that is wrong."""
+        if self._prompting is not None and not self._calm:
+            self._calm = self._prompting.prompt(self._ends, self._looked, self._woken, self.hello)
+
+    def _turn(self, opened: BeatSocket, now: float) -> None:
+        slept, self._looked = now - self._looked > ASLEEP, now
+        if slept:
+            self._woken = now
+        self._follow(self._partners(), now)
+        heard = self._read(opened, now)
+        changed = self._judge(heard if now < self._due else self._review(now), now)
+        if now >= self._next:
+            # Not "+= interval": beats that were not sent in time are lost.
+            self._next = now + self.interval
+            self._number = (self._number + 1) % 256
+            self._frames = {}
+            self._calm = False
+            self._greet(opened)
+            changed = self._count(self._ends.values())
+        elif now < self._hurry:
+            hurried = self._count(end for end in self._ends.values() if end.hurried(now))
+            changed = hurried + [end for end in changed if end not in hurried]
+        self.prompt()
+        if not self._calm:
+            # Who waits to end a tunnel shall hear at once that it is in use again.
+            again = [end for end in self._ends.values() if end.said and end.cost >= LEAVING]
+            changed += [end for end in again if end not in changed and not self._is_empty(end)]
+        for end in changed:
+            if not end.gone:
+                self._send(opened, end)
+        if slept:
+            self.log.info("this machine has slept")
+            self._on_woken()
+
+    def _count(self, ends: Iterable[End]) -> list[End]:
+        """These get their next beat now."""
+        counted = list(ends)
+        for end in counted:
+            end.sent = (end.sent + 1) % 256
+        return counted
+
+    def _follow(self, partners: Partners, now: float) -> None:
+        """Others may be at the other ends."""
+        if partners is self._known:
+            return
+        if not partners.keys() <= self._known.keys():
+            # The other end waits for our first beat.
+            self._next = now
+        self._known = partners
+        self._senders = {
+            tap: frozenset(address.packed for address in addresses) for tap, addresses in partners.items()
+        }
+        self._due = now
+
+    def _read(self, opened: BeatSocket, now: float) -> Collection[End]:
+        """Take note of all that has come; from whom."""
+        heard: dict[tuple[str, bytes], End] = {}
+        for tap, hardware, data in opened.read():
+            beat = parse_beat(data)
+            if beat is None or beat.sender not in self._senders.get(tap, ()):
+                continue
+            key = (tap, beat.sender)
+            end = self._ends.get(key)
+            if end is None or end.gone:
+                end = self._ends[key] = meet(tap, beat, now, end, self._number)
+                # It shall hear soon that we hear it.
+                self._next = now
+            end.hear(beat, now)
+            end.hardware = hardware
+            heard[key] = end
+            self._hurry = max(self._hurry, end.eager, end.asked)
+            self._due = min(self._due, end.pulse.deadline)
+        return heard.values()
+
+    def _review(self, now: float) -> Collection[End]:
+        """All, but for those of whom nothing is left; when that has to be done again."""
+        self._due = inf
+        for key, end in list(self._ends.items()):
+            if now - end.pulse.last > FORGET:
+                del self._ends[key]
+                continue
+            # babel would go on believing in a tunnel that has ended if its tap is soon used again.
+            end.gone |= key[1] not in self._senders.get(end.tap, ())
+            deadline = end.pulse.deadline
+            self._due = min(self._due, deadline if now < deadline else end.pulse.last + FORGET)
+        return self._ends.values()
+
+    def _judge(self, ends: Iterable[End], now: float) -> list[End]:
+        """What follows for these; those whose other end should know at once."""
+        changed = []
+        for end in ends:
+            before = end.cost
+            if end.judge(self._asked(end), now):
+                changed.append(end)
+                if (before >= DRAINED) != (end.cost >= DRAINED) or INFINITY in (before, end.cost):
+                    self._say(end, before)
+        if changed:
+            self._calm = False
+            self._on_change()
+        return changed
+
+    def _asked(self, end: End) -> int:
+        """What it shall cost at least because we want to be left."""
+        if end.tap in self._leaving:
+            return LEAVING
+        return DRAINED if self._all_leave else 0
+
+    def _say(self, end: End, before: int) -> None:
+        words = (
+            "{address} on {tap} is heard no more" if end.cost == INFINITY else "{address} on {tap} is heard"
+        )
+        if DRAINED <= end.cost < INFINITY:
+            words = "{address} on {tap} is to be left"
+        self.log.debug(words, address=str(end.address), tap=end.tap, cost=end.cost, before=before)
+
+    def _is_empty(self, end: End) -> bool:
+        """Our babel knows what it costs, and takes it for nothing that has a better way."""
+        return end.believed >= end.cost and self._unused(end.tap, str(end.address))
+
+    # -- say ---------------------------------------------------------------------------------------------
+
+    def _greet(self, opened: BeatSocket) -> None:
+        """Whom nobody has heard yet does not know that we are here."""
+        known = {end.tap for end in self._ends.values() if not end.gone}
+        for tap in self._known:
+            if tap not in known:
+                opened.send(tap, EVERYBODY, self._frame(self._number, INFINITY))
+
+    def _send(self, opened: BeatSocket, end: End) -> None:
+        ending = self._all_end or end.tap in self._ending
+        cost = INFINITY if ending else end.mine
+        end.said = empty = cost < INFINITY and end.cost >= DRAINED and self._is_empty(end)
+        frame = self._frame(end.sent, cost, empty, end.doubted(self._looked))
+        opened.send(end.tap, end.hardware, frame)
+
+    def _frame(self, number: int, cost: int, empty: bool = False, eager: bool = False) -> bytes:
+        """A beat of ours; most are told the same."""
+        key = number, cost, empty, eager
+        frame = self._frames.get(key)
+        if frame is None:
+            beat = Beat(self._own.packed, number, self.interval, cost, empty, eager)
+            frame = self._frames[key] = format_beat(beat)
+        return frame

@@ -1,0 +1,152 @@
+"""Whether somebody may ask at one address of this machine and be answered from another.
+
+An openvpn server on all addresses can be told to answer from the one that was asked, but pays for that with
+each packet. So only those are told that run where it makes a difference; and when an address comes that does
+make one, those that run already are started anew.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from vifibnet.errors import CommandFailed
+from vifibnet.model.homes import several
+from vifibnet.node.drain import Leaving
+
+SETTLE = 2.0
+"""Seconds from news to a look at all addresses: a new one often comes just before the old one goes."""
+
+Addresses = Callable[[], Awaitable[Iterable[Sequence[IPv4Address | IPv6Address]]]]
+"""Tells the global addresses of each interface. Raises CommandFailed."""
+
+_GROUPS = 0x10 | 0x100  # linux/rtnetlink.h: RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
+_SCOPE, _GLOBAL = 16 + 3, 0  # linux/netlink.h, linux/if_addr.h: of an ifaddrmsg behind its nlmsghdr
+_LONGEST = 1 << 16
+
+
+class Server(Protocol):
+    """What an openvpn server is to us."""
+
+    def rehome(self, taps: Leaving) -> Deferred[None]:
+        """There are several addresses now."""
+
+
+def open_netlink() -> socket.socket:
+    """A socket that hears of each address that comes or goes (rtnetlink(7)). Raises OSError."""
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    try:
+        opened.bind((0, _GROUPS))
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+class _News(FileDescriptor):
+    """Calls when a global address has come or gone; link-local ones do so with every tunnel."""
+
+    def __init__(self, reactor: Any, opened: socket.socket, on_news: Callable[[], None]) -> None:
+        super().__init__(reactor)
+        self._socket = opened
+        self._on_news = on_news
+
+    def fileno(self) -> int:
+        """For the reactor."""
+        return self._socket.fileno()
+
+    def doRead(self) -> None:
+        """Read one message."""
+        try:
+            data = self._socket.recv(_LONGEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            # Too many at once: some were lost.
+            data = b""
+        if len(data) <= _SCOPE or data[_SCOPE] == _GLOBAL:
+            self._on_news()
+
+    def close(self) -> None:
+        """Hear no more."""
+        self.stopReading()
+        self._socket.close()
+
+
+class Homes(Service):
+    """Watches the machine's addresses while it runs.
+
+    ``several`` is whether there is more than one of a family; while that is not known, it is assumed.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        network: IPv6Network,
+        addresses: Addresses,
+        make_socket: Callable[[], socket.socket] = open_netlink,
+    ) -> None:
+        """``network`` is ours."""
+        self.several = True
+        self._reactor = reactor
+        self._network = network
+        self._addresses = addresses
+        self._servers: Iterable[Server] = ()
+        self._taps: Leaving | None = None
+        self._make_socket = make_socket
+        self._news: _News | None = None
+        self._later: IDelayedCall | None = None
+
+    async def begin(self, servers: Iterable[Server], taps: Leaving) -> None:
+        """Start; return when ``several`` is known. Where nobody tells of changes it stays assumed.
+
+        From then on ``servers`` are told when there are several where there were not."""
+        self.startService()
+        self._servers, self._taps = servers, taps
+        try:
+            self._news = _News(self._reactor, self._make_socket(), self._changed)
+        except OSError as error:
+            self.log.warn("new addresses of this machine will not be noticed: {error}", error=str(error))
+            return
+        self._news.startReading()
+        await self._look()
+
+    def stopService(self) -> None:
+        """Watch no more."""
+        super().stopService()
+        if self._news is not None:
+            self._news.close()
+            self._news = None
+        if self._later is not None and self._later.active():
+            self._later.cancel()
+
+    def _changed(self) -> None:
+        if self._later is None or not self._later.active():
+            self._later = self._reactor.callLater(SETTLE, self._due)
+
+    def _due(self) -> None:
+        done = Deferred.fromCoroutine(self._look())
+        done.addErrback(lambda failure: self.log.failure("the machine's addresses are unknown", failure))
+
+    async def _look(self) -> None:
+        try:
+            now = several(await self._addresses(), self._network)
+        except CommandFailed as error:
+            self.log.warn("the machine's addresses are unknown: {error}", error=str(error))
+            now = True
+        before, self.several = self.several, now
+        if now and not before and self.running and self._taps is not None:
+            self.log.info("this machine can be asked at several addresses now")
+            for server in self._servers:
+                done = server.rehome(self._taps)
+                done.addErrback(lambda failure: self.log.failure("a server is not started anew", failure))

@@ -1,0 +1,90 @@
+"""The other end of a tunnel, as far as heartbeats tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+from vifibnet.model.liveness import INFINITY, Pulse, first, heard
+from vifibnet.wire.heartbeat import Beat
+
+EAGER = 1.0
+"""Seconds in which beats come at each look after one was missing: on a good line, of which one in a hundred
+is lost, that costs little, and a bad one is found out much sooner."""
+
+
+@dataclass(slots=True)
+class End:
+    """The other end of a tunnel. ``hardware``: the address of its tap; ``theirs``: the cost that it told;
+    ``empty``: whether it uses the tunnel; ``mine``: the cost that we find; ``cost``: what we made of both;
+    ``told``: what we told babeld, ``believed`` what that last said, and ``before`` what it had believed;
+    ``gone``: the tunnel has ended; ``mutual``: it has heard us; ``said``: we have told it that we do not use
+    the tunnel; ``sent``: our last beat's number. ``eager`` is until when we want more beats of it, ``asked``
+    until when it wants more of ours, ``alive`` when we began to hear each other, ``died`` when that ended,
+    ``introduced`` when babeld was last told of it, ``inquired`` when others were asked in its stead."""
+
+    tap: str
+    address: IPv6Address
+    pulse: Pulse
+    hardware: bytes = b""
+    theirs: int = 0
+    empty: bool = False
+    mine: int = 0
+    cost: int = 0
+    told: int = 0
+    believed: int = 0
+    before: int = INFINITY
+    gone: bool = False
+    said: bool = False
+    sent: int = 0
+    eager: float = 0.0
+    asked: float = 0.0
+    mutual: bool = False
+    alive: float = 0.0
+    died: float = 0.0
+    introduced: float = 0.0
+    inquired: float = 0.0
+
+    def hear(self, beat: Beat, now: float) -> None:
+        """A beat of its has come."""
+        self.pulse = heard(self.pulse, beat.number, beat.interval, now)
+        self.empty = beat.empty
+        if self.pulse.suspect:
+            self.eager = now + EAGER
+        if beat.eager:
+            self.asked = now + EAGER
+        if beat.cost < INFINITY and not self.mutual:
+            self.mutual, self.alive = True, now
+        # The first beat comes from somebody who cannot have heard us yet.
+        self.theirs = beat.cost if self.mutual else 0
+
+    def doubted(self, now: float) -> bool:
+        """Whether we want more beats of it. Of a line that is known to be bad we know enough."""
+        return now < self.eager and not self.pulse.penalty
+
+    def hurried(self, now: float) -> bool:
+        """Whether it gets a beat at each look: both ends find out together how many are lost."""
+        return now < self.asked or self.doubted(now)
+
+    def judge(self, asked: int, now: float) -> bool:
+        """What follows from all that, and from what it shall cost at least; whether that is new."""
+        self.mine = INFINITY if self.gone else max(self.pulse.cost(now), asked)
+        cost, before = min(INFINITY, max(self.theirs, self.mine)), self.cost
+        if cost == before:
+            return False
+        self.cost = cost
+        if before == INFINITY:
+            self.alive = now
+        elif cost == INFINITY:
+            self.died = now
+        return True
+
+
+def meet(tap: str, beat: Beat, now: float, before: End | None, sent: int) -> End:
+    """Somebody is heard who was not there, or over a tunnel ``before`` that has ended; ``sent`` is the number
+    of our last beat to everybody."""
+    end = End(tap, beat.address, first(beat.number, beat.interval, now), sent=sent)
+    if before is not None:
+        end.sent = before.sent
+        end.told, end.before, end.cost = before.told, before.before, before.cost
+    return end

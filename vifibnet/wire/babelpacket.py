@@ -1,0 +1,113 @@
+"""Babel packets (RFC 8966) of our own, with their UDP and IPv6 headers around them.
+
+Only what node.prompter says to our own babeld in a neighbour's name: "this is what it costs me to hear you",
+"here I am", "tell me of these", and what makes it forget that it heard somebody.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv6Address, IPv6Network
+
+from vifibnet.wire.babeld import PORT
+
+_MAGIC, _BABEL_VERSION = 42, 2
+_HELLO, _IHU, _REQUEST, _SEQNO_REQUEST = 4, 5, 9, 10
+_WILDCARD, _IPV6 = 0, 2
+_NOBODY = bytes(8)
+_AT_MOST = 36
+_UNICAST = 0x8000
+_UDP = 17
+
+FAR = 0x4000
+"""A hello whose number is so much greater than the last one's says that all in between are missing."""
+
+
+def ihu(cost: int, interval: float) -> bytes:
+    """A packet that says "I heard you" (section 4.6.6): the sender's cost for what we send, and within how
+    many seconds it says so again."""
+    return _packet(_ihu(cost, interval))
+
+
+def introduction(cost: int, interval: float, hello: float, number: int, *, known: bool) -> bytes:
+    """The same, from somebody whom babeld shall take for reachable at once, and who wants to know all routes.
+
+    babeld (1.12, neighbour.c, two_three) demands two hellos out of three for that. Unicast ones (section
+    4.6.5) have a history of their own; ``number`` is that of the first of two. babeld forgets them after 2.7
+    times ``hello`` seconds: by then the neighbour's own hellos must have come. One that is not ``known`` by
+    any of these is given one that starts their history, because babeld would forget the whole neighbour
+    otherwise; its own first one starts it anew.
+    """
+    hellos = [] if known else [_hello(0, 0, hello)]
+    hellos += [_hello(_UNICAST, number + more, hello) for more in range(2)]
+    return _packet(*hellos, _ihu(cost, interval), struct.pack("!BBBB", _REQUEST, 2, _WILDCARD, 0))
+
+
+def questions(prefixes: Iterable[IPv6Network]) -> Iterator[bytes]:
+    """Packets that ask for routes to these, to be answered within 0.1 s and to all on the interface.
+
+    babeld takes a hello interval to answer a request for a route, or for all, and does not answer one for all
+    in the ten after it has told all. But it hurries (handle_request) when somebody asks for a newer sequence
+    number (section 4.6.11) than the route's, or has another router in mind: here it is none.
+    """
+    waiting = [_question(prefix) for prefix in prefixes]
+    for start in range(0, len(waiting), _AT_MOST):
+        yield _packet(*waiting[start : start + _AT_MOST])
+
+
+def _question(prefix: IPv6Network) -> bytes:
+    """One hop to go: nobody else is asked."""
+    address = prefix.network_address.packed[: (prefix.prefixlen + 7) // 8]
+    head = struct.pack("!BBBBHBB", _SEQNO_REQUEST, 14 + len(address), _IPV6, prefix.prefixlen, 0, 1, 0)
+    return head + _NOBODY + address
+
+
+def silence(number: int) -> bytes:
+    """Hellos after which babeld takes somebody that it heard for one that it has just begun to hear, which is
+    not enough (see introduction): so many are missing before them that it counts anew.
+
+    Where the history of the multicast ones ends is not known: the second of two far numbers is far from that
+    in any case. ``number`` is what the next unicast one would have. An interval of 0 says that no more are
+    announced, and leaves alone what was.
+    """
+    flags = ((0, 0), (0, FAR), (_UNICAST, number + FAR))
+    return _packet(*(_hello(flag, each, 0) for flag, each in flags))
+
+
+def _packet(*tlvs: bytes) -> bytes:
+    body = b"".join(tlvs)
+    return struct.pack("!BBH", _MAGIC, _BABEL_VERSION, len(body)) + body
+
+
+def _hello(flags: int, number: int, interval: float) -> bytes:
+    hundredths = _hundredths(interval) if interval else 0
+    return struct.pack("!BBHHH", _HELLO, 6, flags, number & 0xFFFF, hundredths)
+
+
+def _ihu(cost: int, interval: float) -> bytes:
+    return struct.pack("!BBBBHH", _IHU, 6, _WILDCARD, 0, cost, _hundredths(interval))
+
+
+def _hundredths(seconds: float) -> int:
+    return min(max(1, round(100 * seconds)), 0xFFFF)
+
+
+def datagram(source: IPv6Address, target: IPv6Address, payload: bytes) -> bytes:
+    """The payload between two babelds, as an IPv6 packet (RFC 8200) with one hop to go."""
+    length = 8 + len(payload)
+    addresses = source.packed + target.packed
+    pseudo = addresses + struct.pack("!II", length, _UDP)
+    ports = struct.pack("!HHH", PORT, PORT, length)
+    check = _checksum(pseudo + ports + b"\0\0" + payload)
+    header = struct.pack("!IHBB", 6 << 28, length, _UDP, 1) + addresses
+    return header + ports + struct.pack("!H", check or 0xFFFF) + payload
+
+
+def _checksum(data: bytes) -> int:
+    """The internet checksum (RFC 1071)."""
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
