@@ -83,7 +83,7 @@ class GossipTests(SynchronousTestCase):
             data = self.give(knows, number)
             self.start(server)
             client.start("--pp", "1194", "udp")
-            until(lambda: client.tunnels() == ["2/16"], "the tunnel")
+            until(lambda: client.linked(server), "the tunnel")
             took = self.learns(learns, data, time.monotonic())
             print(f"a newer document {took:.2f} s after the tunnel was seen to be up")
             self.assertLess(took, BOUND)
@@ -100,7 +100,7 @@ class GossipTests(SynchronousTestCase):
         data = self.give(last, 7)
         for machine in reversed(others):
             self.start(machine)
-        until(lambda: others[0].tunnels() and others[1].tunnels(), "the tunnels")
+        until(lambda: all(map(Machine.linked, others, others[1:])), "the tunnels")
         self.start(last)
         began = self.learns(others[2], data, 0.0)
         took = self.learns(others[0], data, began)
