@@ -156,7 +156,7 @@ class Machine:
         return [each["peer"] for each in status["served"]] if status else []
 
     def linked(self, other: Machine) -> bool:
-        """Whether there is a tunnel to the other. Each knows where the other is, so either may have opened it."""
+        """Whether there is a tunnel to the other. Each knows where that is, so either may have opened it."""
         return str(other.prefix) in (*self.tunnels(), *self.served())
 
     def picture(self) -> dict[str, str]:

@@ -101,6 +101,26 @@ class Around:
         offer = None if prefix is None else self._offers.get(prefix, {}).get(one)
         return None if offer is None else offer.refmetric
 
+    def elsewhere(self, way: Way) -> dict[Way, list[IPv6Network]]:
+        """For what babel sends this way, who has the shortest other one."""
+        found: dict[Way, list[IPv6Network]] = {}
+        for prefix, offers in self._offers.items():
+            if way in offers and offers[way].installed and len(offers) > 1:
+                best = min((one for one in offers.values() if one.way != way), key=lambda one: one.metric)
+                found.setdefault(best.way, []).append(prefix)
+        return found
+
+    def unused(self, way: Way, cost: int) -> bool:
+        """Whether babel sends nothing this way, which costs at least so much now, that has a better one.
+        Where the cost is not that yet, babel has not heard of it."""
+        for offers in self._offers.values():
+            own = offers.get(way)
+            if own is None or not own.installed:
+                continue
+            if own.metric - own.refmetric < cost or any(one.metric < own.metric for one in offers.values()):
+                return False
+        return True
+
     def _note_route(self, route: Route, *, gone: bool) -> bool:
         way = Way(route.via, route.interface)
         self._nearest.pop(route.prefix, None)

@@ -13,10 +13,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, TimeoutError
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.protocols.basic import LineOnlyReceiver
-from twisted.python.failure import Failure
 
 from vifibnet.errors import BabeldDeaf
 from vifibnet.files import write_atomically
@@ -24,6 +22,7 @@ from vifibnet.interfaces import IKernel
 from vifibnet.model.liveness import DRAINED, INFINITY
 from vifibnet.model.tunnels import destinations
 from vifibnet.model.ways import Health, Way
+from vifibnet.node.monitor import Monitor
 from vifibnet.node.supervisor import Child, Exit, Supervisor
 from vifibnet.node.told import Item, Told
 from vifibnet.node.ways import Ways
@@ -55,7 +54,8 @@ is not answered while its neighbours do not know its signature yet."""
 
 
 class Babeld(Service):
-    """One babeld. The tuples are what it told last; they are empty while it does not run.
+    """One babeld. The tuples are what it told last, metrics but for a little; they are empty while it does
+    not run.
 
     ``on_change`` is called (once for many lines) when an interface, a neighbour or a route has come, gone,
     gone up or down, become usable or direct, or been installed, or not any more; not when only a metric has
@@ -84,8 +84,8 @@ class Babeld(Service):
         self._told = Told()
         self._soon: IDelayedCall | None = None
         self._lock = DeferredLock()
-        self._link: _Watcher | None = None
-        self._waiting: list[Deferred[_Watcher]] = []
+        self._link: Monitor | None = None
+        self._waiting: list[Deferred[Monitor]] = []
         self._known = False
         self._ways = Ways(reactor, kernel.keep, self._tells, direct, health)
         self._greeting: IDelayedCall | None = None
@@ -129,9 +129,9 @@ class Babeld(Service):
         yield from (each.prefix for each in self.xroutes)
         yield from (each.prefix for each in self.routes if each.reachable)
 
-    def elsewhere(self, interface: str, via: str) -> Mapping[tuple[str, str], Sequence[IPv6Network]]:
+    def elsewhere(self, interface: str, via: str) -> Mapping[Way, Sequence[IPv6Network]]:
         """For what goes via this neighbour, who has the shortest other way."""
-        return wire.elsewhere(self.routes, interface, via)
+        return self._ways.around.elsewhere(Way(via, interface))
 
     def destinations(self) -> frozenset[frozenset[str]]:
         """Over which interfaces each destination can be reached; the kept ways count where babel has none,
@@ -142,7 +142,7 @@ class Babeld(Service):
 
     def unused(self, interface: str, via: str) -> bool:
         """Whether this neighbour, which is being left, carries nothing that has a better way."""
-        return wire.unused(self.routes, interface, via, DRAINED)
+        return self._ways.around.unused(Way(via, interface), DRAINED)
 
     def startService(self) -> None:
         """Start babeld."""
@@ -196,17 +196,17 @@ class Babeld(Service):
             return False
         return True
 
-    async def _linked(self) -> _Watcher:
+    async def _linked(self) -> Monitor:
         """The connection to a babeld that has told what it has."""
         if self._link is not None:
             return self._link
-        linked: Deferred[_Watcher] = Deferred()
+        linked: Deferred[Monitor] = Deferred()
         self._waiting.append(linked)
         return await linked.addTimeout(ANSWER, self._reactor)
 
     def _new_watcher(self) -> ClientService:
         endpoint = UNIXClientEndpoint(self._reactor, str(self._settings.socket))
-        factory = Factory.forProtocol(lambda: _Watcher(self))
+        factory = Factory.forProtocol(lambda: Monitor(self._reactor, self))
         factory.noisy = False
         return ClientService(endpoint, factory, retryPolicy=lambda _: CONNECT_RETRY, clock=self._reactor)
 
@@ -231,8 +231,8 @@ class Babeld(Service):
         self._settings.configuration_file.unlink(missing_ok=True)
         self._replace(Told())
 
-    def _know(self, link: _Watcher, told: Told) -> None:
-        """babeld has told all that it has."""
+    def known(self, link: Monitor, told: Told) -> None:
+        """babeld has told all that it has (as a node.monitor.Listener, like the next two)."""
         self._link, self._known = link, True
         self._replace(told)
         waiting, self._waiting = self._waiting, []
@@ -259,7 +259,7 @@ class Babeld(Service):
         """Whether it has told all that it has, and will go on."""
         return bool(self._known and self.running)
 
-    def _lose(self, link: _Watcher) -> None:
+    def lost(self, link: Monitor) -> None:
         """A connection has ended; another one will come if babeld runs on."""
         if self._link is link:
             self._link = None
@@ -272,9 +272,9 @@ class Babeld(Service):
         self._told = told
         self._ways.learn(told)
         if changed:
-            self._changed()
+            self._notice()
 
-    def _apply(self, change: wire.Change) -> None:
+    def changed(self, change: wire.Change) -> None:
         """One thing has changed."""
         item = change.item
         before = self._told.get(item)
@@ -282,7 +282,7 @@ class Babeld(Service):
         if change.verb == "flush" and not isinstance(item, Interface):
             self._ways.note(item, gone=True)
             if self._told.pop(item) is not None:
-                self._changed()
+                self._notice()
             return
         self._ways.note(item)
         self._told.put(item)
@@ -291,74 +291,15 @@ class Babeld(Service):
         if _is_newcomer(before, item):
             self._greet()
         if before is None or _shape(before) != _shape(item):
-            self._changed()
+            self._notice()
 
-    def _changed(self) -> None:
+    def _notice(self) -> None:
         if self._soon is None:
             self._soon = self._reactor.callLater(0, self._tell)
 
     def _tell(self) -> None:
         self._soon = None
         self._on_change()
-
-
-class _Watcher(LineOnlyReceiver):
-    """A connection to babeld's control socket: all that it has, then every change."""
-
-    delimiter = b"\n"
-
-    def __init__(self, babeld: Babeld) -> None:
-        self._babeld = babeld
-        self._asked: list[Deferred[wire.Reply]] = []
-        self._replies = 0
-        self._dump = Told()
-        self._said: dict[bytes, bytes] = {}
-        self._current: set[bytes] = set()
-
-    def ask(self, line: str) -> Deferred[wire.Reply]:
-        """Say one line; fires with the answer, or fails with ConnectionError."""
-        answer: Deferred[wire.Reply] = Deferred()
-        self._asked.append(answer)
-        self.sendLine(line.encode())
-        return answer
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Nobody will answer any more."""
-        self._babeld._lose(self)
-        asked, self._asked = self._asked, []
-        for answer in asked:
-            answer.errback(ConnectionError("babeld is gone"))
-
-    def lineReceived(self, line: bytes) -> None:
-        # It mostly says again what it said before: all routes of a neighbour whenever that one's round-trip
-        # time has changed, which makes 1,500 lines a second where there are forty.
-        if line in self._current:
-            return
-        self._remember(line)
-        event = wire.parse_monitor(line.decode(errors="replace"))
-        if isinstance(event, wire.Reply):
-            self._replies += 1
-            if self._replies == 1:
-                self.sendLine(b"monitor")
-            elif self._replies == 2:
-                self._babeld._know(self, self._dump)
-            elif self._asked:
-                self._asked.pop(0).callback(event)
-        elif event is not None and self._replies < 2:
-            self._dump.put(event.item)
-        elif event is not None:
-            self._babeld._apply(event)
-
-    def _remember(self, line: bytes) -> None:
-        """What it says last of a thing is what it may repeat."""
-        verb, _, rest = line.partition(b" ")
-        if verb not in (b"add", b"change", b"flush"):
-            return
-        name = b" ".join(rest.split(b" ", 2)[:2])
-        self._current.discard(self._said.pop(name, b""))
-        if verb != b"flush":
-            self._said[name] = repeated = b"change " + rest
-            self._current.add(repeated)
 
 
 def _is_newcomer(before: Item | None, item: Item) -> bool:

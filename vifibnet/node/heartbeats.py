@@ -18,7 +18,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING
-from vifibnet.model.ways import Health
+from vifibnet.model.ways import Health, Way
 from vifibnet.node.beatsocket import EVERYBODY, BeatSocket
 from vifibnet.node.otherend import End, meet
 from vifibnet.node.prompter import Prompter
@@ -52,7 +52,7 @@ class Heartbeats(Service):
         partners: Callable[[], Partners],
         neighbours: Callable[[], Iterable[Neighbour]],
         routes: Callable[[], Iterable[IPv6Network]],
-        elsewhere: Callable[[str, str], Mapping[tuple[str, str], Sequence[IPv6Network]]],
+        elsewhere: Callable[[str, str], Mapping[Way, Sequence[IPv6Network]]],
         unused: Callable[[str, str], bool],
         on_change: Callable[[], None],
         on_woken: Callable[[], None] = lambda: None,

@@ -8,6 +8,7 @@ from itertools import islice
 from math import inf
 
 from vifibnet.model.liveness import DRAINED, INFINITY, LINK
+from vifibnet.model.ways import Way
 from vifibnet.node.otherend import End
 from vifibnet.node.prompter import Prompter
 from vifibnet.wire.babeld import Neighbour
@@ -47,7 +48,7 @@ class Prompting:
         prompter: Prompter,
         neighbours: Callable[[], Iterable[Neighbour]],
         routes: Callable[[], Iterable[IPv6Network]],
-        elsewhere: Callable[[str, str], Mapping[tuple[str, str], Sequence[IPv6Network]]],
+        elsewhere: Callable[[str, str], Mapping[Way, Sequence[IPv6Network]]],
     ) -> None:
         """``neighbours``: babeld's; ``routes``: where it has any to, our own subnet among them;
         ``elsewhere(tap, address)``: who has the shortest other way to what goes via that one."""
@@ -134,6 +135,6 @@ class Prompting:
             return
         end.inquired = self._now
         left = FEW
-        for (tap, address), prefixes in self._elsewhere(end.tap, str(end.address)).items():
-            self._prompter.inquire(tap, IPv6Address(address), prefixes[:left])
+        for way, prefixes in self._elsewhere(end.tap, str(end.address)).items():
+            self._prompter.inquire(way.interface, IPv6Address(way.via), prefixes[:left])
             left -= len(prefixes[:left])

@@ -52,7 +52,7 @@ class Ways:
         self._put = put
         self._known = known
         self._direct = direct
-        self._around = Around(health)
+        self.around = Around(health)
         self._hold = self._learning = 0.0
         self._kept: dict[IPv6Network, Kept] = {}
         self._now: dict[IPv6Network, None] = {}
@@ -72,12 +72,12 @@ class Ways:
 
     def learn(self, items: Iterable[Item]) -> None:
         """All that babel has."""
-        self._around.learn(items)
+        self.around.learn(items)
         self.look()
 
     def note(self, item: Item, *, gone: bool = False) -> None:
         """Something that babel has has come, changed or gone."""
-        if not (self._around.note(item, gone=gone) and self._known()):
+        if not (self.around.note(item, gone=gone) and self._known()):
             return
         if isinstance(item, Route):
             self._note_route(item, gone=gone)
@@ -88,7 +88,7 @@ class Ways:
 
     def look(self) -> None:
         """Anything may have changed, also tunnels and what is known about neighbours."""
-        for prefixes in (self._kept, self._around.prefixes, self._direct()):
+        for prefixes in (self._kept, self.around.prefixes, self._direct()):
             self._now.update(dict.fromkeys(prefixes))
         self._go_on()
 
@@ -111,7 +111,7 @@ class Ways:
             kept is not None
             and kept.until is None
             and taken == (way == kept.own)
-            and (self._around.offered(route.prefix, way) or way not in kept.ways)
+            and (self.around.offered(route.prefix, way) or way not in kept.ways)
         ):
             self._remind(route.prefix, self._reactor.seconds() + CALM)
             return
@@ -133,7 +133,7 @@ class Ways:
         self._soon = None
         if not self._known():
             return
-        self._around.ask_again()
+        self.around.ask_again()
         direct, now = self._direct(), self._reactor.seconds()
         learning, until = now < self._learning, max(now, self._learning) + self._hold
         for prefix in list(islice(self._now, SLICE)):
@@ -141,9 +141,9 @@ class Ways:
             before = self._kept.get(prefix)
             kept = keep(
                 before,
-                self._around.offers(prefix),
+                self.around.offers(prefix),
                 direct.get(prefix),
-                self._around,
+                self.around,
                 learning=learning,
                 now=now,
                 until=until,

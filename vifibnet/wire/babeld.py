@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
@@ -217,33 +217,6 @@ class Route:
     def reachable(self) -> bool:
         """Whether packets to the prefix go this way."""
         return self.installed and self.metric < INFINITY
-
-
-def unused(routes: Collection[Route], interface: str, via: str, cost: int) -> bool:
-    """Whether nothing takes the way via this neighbour, which costs at least so much now, that has a better
-    one. Where its cost is not that yet, babel has not heard of it."""
-    ours = [each for each in routes if each.interface == interface and each.via == via and each.reachable]
-    if any(each.metric - each.refmetric < cost for each in ours):
-        return False
-    metrics = {each.prefix: each.metric for each in ours}
-    return not any(each.metric < metrics.get(each.prefix, 0) for each in routes)
-
-
-def elsewhere(
-    routes: Collection[Route], interface: str, via: str
-) -> dict[tuple[str, str], list[IPv6Network]]:
-    """For what goes via this neighbour, who else has the shortest other way: by interface and address."""
-    here = {
-        each.prefix for each in routes if (each.interface, each.via) == (interface, via) and each.reachable
-    }
-    best: dict[IPv6Network, Route] = {}
-    for each in routes:
-        if each.prefix in here and (each.interface, each.via) != (interface, via) and each.metric < INFINITY:
-            best[each.prefix] = min(best.get(each.prefix, each), each, key=lambda route: route.metric)
-    found: dict[tuple[str, str], list[IPv6Network]] = {}
-    for prefix, route in best.items():
-        found.setdefault((route.interface, route.via), []).append(prefix)
-    return found
 
 
 @dataclass(frozen=True)

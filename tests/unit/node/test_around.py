@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv6Network
 
 from hypothesis import given
@@ -71,3 +72,45 @@ class AroundTests(SynchronousTestCase):
             [offer] = known.offers(PREFIXES[1])
             self.assertEqual(known.back(offer), expected)
         self.assertFalse(known.offered(PREFIXES[0], WAYS[1]))
+
+    def test_elsewhere(self) -> None:
+        """The shortest other ways to what is reached there, be it over the same interface; nothing of what is
+        not, or of what leads nowhere."""
+        one, two, three = PREFIXES
+        known = around()
+
+        def way(prefix: IPv6Network, via: str, interface: str, metric: int, installed: bool = False) -> None:
+            known.note(Route("1", prefix, installed, metric, metric - 96, via, interface))
+
+        way(one, "fe80::1", "vifs0", 96, True)
+        way(one, "fe80::2", "vifs0", 288)
+        way(one, "fe80::3", "vifc0", 192)
+        way(two, "fe80::1", "vifs0", 192, True)
+        way(two, "fe80::2", "vifs0", 288)
+        way(two, "fe80::4", "vifc1", 65535)
+        way(three, "fe80::1", "vifs0", 192)
+        way(three, "fe80::2", "vifs0", 96, True)
+        found = {Way("fe80::3", "vifc0"): [one], Way("fe80::2", "vifs0"): [two]}
+        self.assertEqual(known.elsewhere(Way("fe80::1", "vifs0")), found)
+        self.assertEqual(known.elsewhere(Way("fe80::4", "vifc1")), {})
+
+    def test_unused(self) -> None:
+        """A neighbour that is being left is so when nothing of its has a better way, at its new cost."""
+        here = Route("1", PREFIXES[0], True, 500, 96, "fe80::1", "vifs0")
+        other = replace(here, id="2", installed=False, metric=300, interface="vifc0")
+
+        def left(*routes: Route) -> bool:
+            known = around()
+            known.learn(routes)
+            return known.unused(Way("fe80::1", "vifs0"), 400)
+
+        self.assertTrue(left())
+        self.assertFalse(left(here, other))
+        self.assertTrue(left(here, replace(other, metric=65535)))
+        self.assertTrue(left(here, replace(other, metric=501)))
+        self.assertTrue(left(replace(here, installed=False), replace(other, installed=True)))
+        self.assertFalse(left(here, replace(other, interface="vifs0", via="fe80::2")))
+        # babel has not heard yet that it is to be left.
+        self.assertFalse(left(replace(here, metric=96)))
+        alone = replace(here, prefix=PREFIXES[1])
+        self.assertTrue(left(replace(here, installed=False), other, alone))

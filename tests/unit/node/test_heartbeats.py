@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING, LINK
-from vifibnet.model.ways import Health
+from vifibnet.model.ways import Health, Way
 from vifibnet.node.heartbeats import FORGET, LOOK, Heartbeats
 from vifibnet.wire.babeld import Neighbour
 from vifibnet.wire.heartbeat import parse_beat
@@ -142,7 +142,7 @@ class Node:
             lambda: self.partners,
             self.babel.neighbours,
             lambda: ROUTES,
-            lambda tap, address: {("vifc1", str(THIRD)): ROUTES},
+            lambda tap, address: {Way(str(THIRD), "vifc1"): ROUTES},
             lambda tap, address: self.unused,
             self.changed,
             self.wake,

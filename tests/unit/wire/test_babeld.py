@@ -23,9 +23,7 @@ from vifibnet.wire.babeld import (
     change,
     command,
     configuration,
-    elsewhere,
     parse_monitor,
-    unused,
 )
 
 SETTINGS = BabeldSettings(
@@ -248,47 +246,6 @@ class MonitorTests(SynchronousTestCase):
         self.assertTrue(route.reachable)
         self.assertFalse(replace(route, installed=False).reachable)
         self.assertFalse(replace(route, metric=65535).reachable)
-
-    def test_elsewhere(self) -> None:
-        """The shortest other ways to what is reached there, be it over the same interface; nothing of what is
-        not, or of what leads nowhere."""
-        one, two, three = (IPv6Network(f"2001:db8:42:{number}::/64") for number in (1, 2, 3))
-
-        def way(prefix: IPv6Network, via: str, interface: str, metric: int, installed: bool = False) -> Route:
-            return Route("1", prefix, installed, metric, metric - 96, via, interface)
-
-        routes = [
-            way(one, "fe80::1", "vifs0", 96, True),
-            way(one, "fe80::2", "vifs0", 288),
-            way(one, "fe80::3", "vifc0", 192),
-            way(two, "fe80::1", "vifs0", 192, True),
-            way(two, "fe80::2", "vifs0", 288),
-            way(two, "fe80::4", "vifc1", 65535),
-            way(three, "fe80::1", "vifs0", 192),
-            way(three, "fe80::2", "vifs0", 96, True),
-        ]
-        found = {("vifc0", "fe80::3"): [one], ("vifs0", "fe80::2"): [two]}
-        self.assertEqual(elsewhere(routes, "vifs0", "fe80::1"), found)
-        self.assertEqual(elsewhere(routes, "vifc1", "fe80::4"), {})
-
-    def test_unused(self) -> None:
-        """A neighbour that is being left is so when nothing of its has a better way, at its new cost."""
-        here = Route("1", IPv6Network("2001:db8:42:2::/64"), True, 500, 96, "fe80::1", "vifs0")
-        other = replace(here, id="2", installed=False, metric=300, interface="vifc0")
-
-        def left(*routes: Route) -> bool:
-            return unused(routes, "vifs0", "fe80::1", 400)
-
-        self.assertTrue(left())
-        self.assertFalse(left(here, other))
-        self.assertTrue(left(here, replace(other, metric=65535)))
-        self.assertTrue(left(here, replace(other, metric=501)))
-        self.assertTrue(left(replace(here, installed=False), replace(other, installed=True)))
-        self.assertFalse(left(here, replace(other, interface="vifs0", via="fe80::2")))
-        # babel has not heard yet that it is to be left.
-        self.assertFalse(left(replace(here, metric=96)))
-        alone = replace(here, prefix=IPv6Network("2001:db8:42:3::/64"))
-        self.assertTrue(left(replace(here, installed=False), other, alone))
 
     def test_replies(self) -> None:
         """The ends of answers."""

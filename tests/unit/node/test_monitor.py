@@ -1,0 +1,112 @@
+"""What is read of babeld's lines, and when."""
+
+from __future__ import annotations
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.unit.node.test_babeld import GREETING, UP, XROUTE, neighbour, route
+from vifibnet.model.liveness import INFINITY
+from vifibnet.node.monitor import LITTLE, PAUSE, Monitor
+from vifibnet.node.told import Told
+from vifibnet.wire.babeld import Change, Reply, Route, parse_monitor
+
+
+class MonitorTests(SynchronousTestCase):
+    """The test is babeld at one end, and who listens at the other."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.transport = StringTransport()
+        self.told: list[str] = []
+        self.changes: list[Change] = []
+        self.ends = 0
+        self.monitor = Monitor(self.clock, self)
+        self.monitor.makeConnection(self.transport)
+        self.say(*GREETING)
+        self.assertEqual(self.transport.value(), b"monitor\n")
+        self.transport.clear()
+        self.say(UP, neighbour(), XROUTE, route(), "ok")
+        self.assertEqual(self.told, ["Interface", "Neighbour", "Xroute", "Route"])
+
+    def known(self, link: Monitor, told: Told) -> None:
+        self.assertIs(link, self.monitor)
+        self.told = [type(item).__name__ for item in told]
+
+    def changed(self, change: Change) -> None:
+        self.changes.append(change)
+
+    def lost(self, link: Monitor) -> None:
+        self.ends += 1
+
+    def say(self, *lines: str) -> None:
+        """babeld says something."""
+        self.monitor.dataReceived("".join(f"{line}\n" for line in lines).encode())
+
+    def metrics(self) -> list[int]:
+        """Those of the routes that were told since the last time."""
+        changes, self.changes = self.changes, []
+        return [change.item.metric for change in changes if isinstance(change.item, Route)]
+
+    def test_repeated(self) -> None:
+        """A line that says the same again is none."""
+        self.say(*[route("change")] * 5, neighbour("change"), XROUTE.replace("add", "change"))
+        self.assertEqual(self.changes, [])
+
+    def test_repeated_after_flush(self) -> None:
+        """What was flushed is news when it comes again in the same words."""
+        lines = [route("flush"), route("change")]
+        self.say(*lines)
+        self.assertEqual(self.changes, [parse_monitor(line) for line in lines])
+
+    def test_back_again(self) -> None:
+        """What was true before the last line is news again."""
+        lines = [route("change", "no"), route("change"), route("change", "no")]
+        self.say(*lines)
+        self.assertEqual(self.changes, [parse_monitor(line) for line in lines])
+
+    def test_a_little(self) -> None:
+        """A metric that has changed by a little is the same as long as it stays near what was told last."""
+        self.say(*(route("change", metric=96 + more) for more in (LITTLE - 1, -LITTLE + 1, 1)))
+        self.assertEqual(self.metrics(), [])
+        far = [96 + LITTLE, 96 + 2 * LITTLE, 96 + LITTLE]
+        self.say(*(route("change", metric=metric) for metric in far))
+        self.assertEqual(self.metrics(), far)
+        self.say(route("change", "no", metric=far[-1] + 1))
+        self.assertEqual(self.metrics(), [far[-1] + 1])
+
+    def test_unreachable(self) -> None:
+        """The greatest metric is no neighbour's of another."""
+        near = INFINITY - 1
+        told = [near, INFINITY, near]
+        self.say(*(route("change", metric=metric) for metric in told))
+        self.assertEqual(self.metrics(), told)
+
+    def test_some_at_a_time(self) -> None:
+        """After each read there is a pause, in which babeld's lines come together."""
+        self.assertEqual(self.transport.producerState, "paused")
+        self.clock.advance(PAUSE)
+        self.assertEqual(self.transport.producerState, "producing")
+        self.say(route("change", metric=200))
+        self.assertEqual((self.metrics(), self.transport.producerState), ([200], "paused"))
+
+    def test_asked(self) -> None:
+        """An answer is not waited for longer than it takes."""
+        answer = self.monitor.ask("flush interface a")
+        self.assertEqual(self.transport.value(), b"flush interface a\n")
+        self.assertEqual(self.transport.producerState, "producing")
+        self.say(route("change", metric=200))
+        self.assertEqual(self.transport.producerState, "producing")
+        self.say("no such interface")
+        self.assertEqual(self.successResultOf(answer), Reply("no", "such interface"))
+        self.assertEqual(self.transport.producerState, "paused")
+
+    def test_lost(self) -> None:
+        """Its end ends the pause, and fails what was asked."""
+        answer = self.monitor.ask("quit")
+        self.monitor.connectionLost(Failure(ConnectionDone()))
+        self.failureResultOf(answer, ConnectionError)
+        self.assertEqual((self.ends, self.clock.getDelayedCalls()), (1, []))
