@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import (
     AddressValueError,
     IPv4Address,
@@ -138,6 +138,7 @@ class Network:
         return str(self.ip_network)
 
 
+@lru_cache(maxsize=4096)
 def normal_address(text: str) -> IPv4Address | IPv6Address | None:
     """The IP address that a connection comes from: no zone, no IPv4 in IPv6's clothes; None if it is none."""
     try:

@@ -63,7 +63,8 @@ class Heartbeats(Service):
         """``own``: our link-local address on all taps; without one there are no heartbeats. ``interval`` in
         seconds may be changed at any time, and so may ``hello``, babel's.
 
-        ``partners`` answers with the same object as long as they are the same.
+        ``partners`` answers with the same object as long as they are the same; it is asked at each beat, and
+        at the next look after ``meet`` was called.
         ``neighbours``, ``routes``, ``elsewhere``: as in node.prompting; ``unused(tap, address)``: whether
         nothing of ours goes there that could go elsewhere; ``on_change`` is called when somebody has died,
         come back, begun or ended leaving; ``on_woken`` when the machine has slept.
@@ -88,7 +89,8 @@ class Heartbeats(Service):
         self._leaving: set[str] = set()
         self._ending: set[str] = set()
         self._all_leave = self._all_end = False
-        self._known: Partners = {}
+        self._met: Partners = {}
+        self._news = False
         self._senders: dict[str, frozenset[bytes]] = {}
         self._number = 0
         self._frames: dict[tuple[int, int, bool, bool], bytes] = {}
@@ -156,6 +158,10 @@ class Heartbeats(Service):
         if last < self._woken + STALE:
             return min(last, self._woken)
         return None if end is None or end.cost < INFINITY else end.died
+
+    def meet(self) -> None:
+        """Tunnels have come up or gone."""
+        self._news = True
 
     def leave(self, tap: str | None = None) -> None:
         """Have both ends move their routes off this tap; for None have all go elsewhere that can."""
@@ -226,7 +232,9 @@ class Heartbeats(Service):
         slept, self._looked = now - self._looked > ASLEEP, now
         if slept:
             self._woken = now
-        self._follow(self._partners(), now)
+        if self._news or now >= self._next:
+            self._news = False
+            self._follow(self._partners(), now)
         heard = self._read(opened, now)
         changed = self._judge(heard if now < self._due else self._review(now), now)
         if now >= self._next:
@@ -261,12 +269,12 @@ class Heartbeats(Service):
 
     def _follow(self, partners: Partners, now: float) -> None:
         """Others may be at the other ends."""
-        if partners is self._known:
+        if partners is self._met:
             return
-        if not partners.keys() <= self._known.keys():
+        if not partners.keys() <= self._met.keys():
             # The other end waits for our first beat.
             self._next = now
-        self._known = partners
+        self._met = partners
         self._senders = {
             tap: frozenset(address.packed for address in addresses) for tap, addresses in partners.items()
         }
@@ -342,7 +350,7 @@ class Heartbeats(Service):
     def _greet(self, opened: BeatSocket) -> None:
         """Whom nobody has heard yet does not know that we are here."""
         known = {end.tap for end in self._ends.values() if not end.gone}
-        for tap in self._known:
+        for tap in self._met:
             if tap not in known:
                 opened.send(tap, EVERYBODY, self._frame(self._number, INFINITY))
 

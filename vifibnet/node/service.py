@@ -68,7 +68,9 @@ class NodeService(Service):
             try:
                 self._authorities = self._parts.authorities()
                 self._trust = self._parts.trust(self._authorities, self._trust_changed)
-                self._parameters = self._parts.parameters(self._authorities, self._parameters_changed)
+                self._parameters = self._parts.parameters(
+                    self._authorities, lambda config: self._changes.follow(config)
+                )
                 self._store = self._parts.store()
             except BaseException:
                 self._lock.release()
@@ -103,7 +105,10 @@ class NodeService(Service):
         self._servers = parts.servers(self._served_changed, self._trust.files.welcome, self._fit, self._homes)
         self._view = View(config, identity, self._trust, self._babeld, self._servers)
         self._heartbeats = parts.heartbeats(
-            lambda: self._view.partners(self._tunnels.by_tap), self._babeld, self._hearts_changed, self._woken
+            lambda: self._view.partners(self._tunnels.by_tap),
+            self._babeld,
+            self._hearts_changed,
+            lambda: self._waking.woken(),
         )
         self._babeld.on_neighbour = self._heartbeats.prompt
         self._tunnels = Tunnels(
@@ -293,9 +298,6 @@ class NodeService(Service):
     def _silent(self, tap: str, peer: Prefix, since: float) -> float | None:
         return self._heartbeats.silent(tap, peer.link_local, since)
 
-    def _woken(self) -> None:
-        self._waking.woken()
-
     def _hearts_changed(self) -> None:
         self._babeld.look()
         self._tunnels.repair()
@@ -326,9 +328,8 @@ class NodeService(Service):
         self, tap: str, peer: Prefix, endpoints: Sequence[Endpoint], on_change: Callable[[], None]
     ) -> Client:
         def changed() -> None:
-            self._babeld.look()
             on_change()
-            self._talk.look()
+            self._ends_changed()
 
         fitted = Deferred.fromCoroutine(self._fit(tap))
         fitted.addErrback(lambda failure: self.log.failure("{tap} cannot be fitted", failure, tap=tap))
@@ -341,9 +342,6 @@ class NodeService(Service):
             done.addErrback(lambda failure: self.log.failure("a peer cannot be disconnected", failure))
         self._tunnels.cut(doubtful | self._trust.files.nodes())
 
-    def _parameters_changed(self, config: NodeConfig) -> None:
-        self._changes.follow(config)
-
     def _isolated(self) -> None:
         if self._peers is not None:
             self._peers.isolated()
@@ -352,9 +350,14 @@ class NodeService(Service):
         self._talk.failed(peer)
 
     def _served_changed(self) -> None:
-        self._babeld.look()
         self._tunnels.repair()
         self._hearsay.served_changed()
+        self._ends_changed()
+
+    def _ends_changed(self) -> None:
+        """Others are at the other ends of the tunnels."""
+        self._heartbeats.meet()
+        self._babeld.look()
         self._talk.look()
 
     def _endpoints_changed(self) -> None:

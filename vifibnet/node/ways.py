@@ -17,8 +17,9 @@ from vifibnet.model.ways import PATIENCE, Health, Kept, Place, Way, keep
 from vifibnet.node.around import Around
 from vifibnet.wire.babeld import Interface, Neighbour, Route, Xroute
 
-CALM = 1.0
-"""Seconds after which a change is looked at that is no reason to hurry: a metric, one alternate more."""
+SOON, LATER = 1.0, 5.0
+"""Seconds after which a change is looked at that is no reason to hurry: one alternate more; another metric, which
+follows the round-trip time and changes all the time."""
 
 SLICE = 50
 """How many destinations are looked at before others get their turn."""
@@ -77,10 +78,12 @@ class Ways:
 
     def note(self, item: Item, *, gone: bool = False) -> None:
         """Something that babel has has come, changed or gone."""
-        if not (self.around.note(item, gone=gone) and self._known()):
-            return
         if isinstance(item, Route):
-            self._note_route(item, gone=gone)
+            known = self.around.offered(item.prefix, Way(item.via, item.interface))
+            if self.around.note(item, gone=gone) and self._known():
+                self._note_route(item, gone=gone, within=LATER if known else SOON)
+            return
+        if not (self.around.note(item, gone=gone) and self._known()):
             return
         if isinstance(item, Interface) and item.up:
             self._doubt(item.name)
@@ -103,7 +106,7 @@ class Ways:
                 call.cancel()
         self._soon = self._later = None
 
-    def _note_route(self, route: Route, *, gone: bool) -> None:
+    def _note_route(self, route: Route, *, gone: bool, within: float) -> None:
         """Look at its destination now, if packets may have to go elsewhere, or else within a while."""
         kept, way = self._kept.get(route.prefix), Way(route.via, route.interface)
         taken = route.reachable and not gone
@@ -113,7 +116,7 @@ class Ways:
             and taken == (way == kept.own)
             and (self.around.offered(route.prefix, way) or way not in kept.ways)
         ):
-            self._remind(route.prefix, self._reactor.seconds() + CALM)
+            self._remind(route.prefix, self._reactor.seconds() + within)
             return
         self._now[route.prefix] = None
         self._go_on()

@@ -198,6 +198,9 @@ class FakeHeartbeats(Service, FakeLeaving):
         self.interval = 0.25
         self.emptied = True
 
+    def meet(self) -> None:
+        """Whoever it is."""
+
     def health(self, tap: str, address: str) -> Health:
         """Nobody has asked."""
         return Health.UNKNOWN

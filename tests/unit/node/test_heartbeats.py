@@ -132,14 +132,14 @@ class Node:
         self.wire = wire
         self.babel = Babel(peer)
         self.peer = peer
-        self.partners = {TAP: frozenset([peer])}
+        self.others = {TAP: frozenset([peer])}
         self.unused = True
         self.changes = self.woken = 0
         self.hearts = make(
             clock,
             own,
             INTERVAL,
-            lambda: self.partners,
+            lambda: self.others,
             self.babel.neighbours,
             lambda: ROUTES,
             lambda tap, address: {Way(str(THIRD), "vifc1"): ROUTES},
@@ -149,6 +149,16 @@ class Node:
             lambda: self.wire,  # type: ignore[arg-type,return-value]
             lambda own: self.babel,  # type: ignore[arg-type,return-value]
         )
+
+    @property
+    def partners(self) -> dict[str, frozenset[IPv6Address]]:
+        """Who is at the other ends."""
+        return self.others
+
+    @partners.setter
+    def partners(self, others: dict[str, frozenset[IPv6Address]]) -> None:
+        self.others = others
+        self.hearts.meet()
 
     def changed(self) -> None:
         """Counts."""

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from vifibnet.errors import CommandFailed
 from vifibnet.model.liveness import INFINITY
 from vifibnet.model.ways import Health, Place, Way
-from vifibnet.node.ways import CALM, SLICE, Ways
+from vifibnet.node.ways import LATER, SLICE, SOON, Ways
 from vifibnet.wire.babeld import Interface, Neighbour, Route
 
 ONE, TWO = IPv6Network("2001:db8:42:1::/64"), IPv6Network("2001:db8:42:2::/64")
@@ -136,7 +136,7 @@ class WaysTests(SynchronousTestCase):
         # It is nearer than its link is long: it may be behind us.
         self.note(route(TWO, HERE, 150, 54, installed=False), route(THREE, THERE, 531, 331, installed=False))
         self.expect()
-        self.clock.pump([CALM, 0])
+        self.clock.pump([LATER, 0])
         self.expect(({Place(TWO, 0): HERE}, [Place(THREE, 1)]))
         # It is far from our next hop: it needs neither.
         self.note(
@@ -144,15 +144,15 @@ class WaysTests(SynchronousTestCase):
         )
         self.note(route(TWO, HERE, INFINITY, 54, installed=False))
         self.expect(({Place(TWO, 0): THERE}, []))
-        self.clock.pump([CALM, 0])
+        self.clock.pump([LATER, 0])
         self.expect(({Place(THREE, 0): THERE}, []))
 
     def test_calm(self) -> None:
-        """Numbers and new alternates are looked at once in a while; what is in use, at once."""
+        """New alternates are looked at soon, numbers later; what is in use, at once."""
         self.triangle()
         shorter = Way("fe80::3", "vifc1")
         self.note(route(ONE, shorter, 150, 90, installed=False))
-        self.clock.advance(CALM - 0.1)
+        self.clock.advance(SOON - 0.1)
         self.expect()
         self.note(route(ONE, shorter, 151, 91, installed=False))
         self.clock.advance(0.1)
