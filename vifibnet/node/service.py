@@ -68,9 +68,7 @@ class NodeService(Service):
             try:
                 self._authorities = self._parts.authorities()
                 self._trust = self._parts.trust(self._authorities, self._trust_changed)
-                self._parameters = self._parts.parameters(
-                    self._authorities, lambda config: self._changes.follow(config)
-                )
+                self._parameters = self._parts.parameters(self._authorities, self._parameters_changed)
                 self._store = self._parts.store()
             except BaseException:
                 self._lock.release()
@@ -108,7 +106,7 @@ class NodeService(Service):
             lambda: self._view.partners(self._tunnels.by_tap),
             self._babeld,
             self._hearts_changed,
-            lambda: self._waking.woken(),
+            self._woken,
         )
         self._babeld.on_neighbour = self._heartbeats.prompt
         self._tunnels = Tunnels(
@@ -298,6 +296,9 @@ class NodeService(Service):
     def _silent(self, tap: str, peer: Prefix, since: float) -> float | None:
         return self._heartbeats.silent(tap, peer.link_local, since)
 
+    def _woken(self) -> None:
+        self._waking.woken()
+
     def _hearts_changed(self) -> None:
         self._babeld.look()
         self._tunnels.repair()
@@ -334,6 +335,9 @@ class NodeService(Service):
         fitted = Deferred.fromCoroutine(self._fit(tap))
         fitted.addErrback(lambda failure: self.log.failure("{tap} cannot be fitted", failure, tap=tap))
         return self._parts.connect(tap, peer, endpoints, changed)
+
+    def _parameters_changed(self, config: NodeConfig) -> None:
+        self._changes.follow(config)
 
     def _trust_changed(self, doubtful: frozenset[Prefix]) -> None:
         """Others were revoked: they lose their tunnels with us now."""

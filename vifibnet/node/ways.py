@@ -18,8 +18,8 @@ from vifibnet.node.around import Around
 from vifibnet.wire.babeld import Interface, Neighbour, Route, Xroute
 
 SOON, LATER = 1.0, 5.0
-"""Seconds after which a change is looked at that is no reason to hurry: one alternate more; another metric, which
-follows the round-trip time and changes all the time."""
+"""Seconds after which a change is looked at that is no reason to hurry: one alternate more; another metric,
+which follows the round-trip time and changes all the time."""
 
 SLICE = 50
 """How many destinations are looked at before others get their turn."""
