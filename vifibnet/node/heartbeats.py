@@ -8,6 +8,7 @@ be short for that, and costs more, may be longer.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from math import inf
@@ -23,6 +24,7 @@ from vifibnet.node.beatsocket import EVERYBODY, BeatSocket
 from vifibnet.node.otherend import End, meet
 from vifibnet.node.prompter import Prompter
 from vifibnet.node.prompting import STALE, Prompting
+from vifibnet.node.traffic import Traffic
 from vifibnet.wire.babeld import Neighbour
 from vifibnet.wire.heartbeat import Beat, format_beat, parse_beat
 
@@ -31,6 +33,9 @@ LOOK = 0.05
 
 FORGET = 60.0
 """Seconds of silence after which somebody is a stranger again."""
+
+BUSY = 25.0
+"""A tunnel that carries so many packets a second, both ways together, is busy. babel's are some five."""
 
 ASLEEP = 5.0
 """Two looks that are so many seconds apart mean that the machine has slept."""
@@ -58,6 +63,7 @@ class Heartbeats(Service):
         on_woken: Callable[[], None] = lambda: None,
         make_socket: Callable[[], BeatSocket] = BeatSocket,
         make_prompter: Callable[[IPv6Address], Prompter] = Prompter,
+        traffic: Callable[[], Mapping[str, int]] | None = None,
         hello: float = 1.0,
     ) -> None:
         """``own``: our link-local address on all taps; without one there are no heartbeats. ``interval`` in
@@ -67,7 +73,8 @@ class Heartbeats(Service):
         at the next look after ``meet`` was called.
         ``neighbours``, ``routes``, ``elsewhere``: as in node.prompting; ``unused(tap, address)``: whether
         nothing of ours goes there that could go elsewhere; ``on_change`` is called when somebody has died,
-        come back, begun or ended leaving; ``on_woken`` when the machine has slept.
+        come back, begun or ended leaving; ``on_woken`` when the machine has slept. ``traffic`` tells how many
+        packets each tap has carried since it was asked last.
         """
         self.interval = interval
         self.hello = hello
@@ -82,6 +89,8 @@ class Heartbeats(Service):
         self._on_woken = on_woken
         self._make_socket = make_socket
         self._make_prompter = make_prompter
+        self._traffic = traffic or Traffic().look
+        self._beats: Counter[str] = Counter()
         self._socket: BeatSocket | None = None
         self._prompter: Prompter | None = None
         self._prompting: Prompting | None = None
@@ -93,9 +102,9 @@ class Heartbeats(Service):
         self._news = False
         self._senders: dict[str, frozenset[bytes]] = {}
         self._number = 0
-        self._frames: dict[tuple[int, int, bool, bool], bytes] = {}
+        self._frames: dict[tuple[Any, ...], bytes] = {}
         self._hurry = 0.0
-        self._next = self._looked = 0.0
+        self._next = self._looked = self._counted = 0.0
         # When all are to be judged, not only those who were heard; and whether babeld needs no word.
         self._due = 0.0
         self._calm = False
@@ -119,7 +128,7 @@ class Heartbeats(Service):
             )
             self._close()
             return
-        self._next = self._looked = self._reactor.seconds()
+        self._next = self._looked = self._counted = self._reactor.seconds()
         self._loop.start(LOOK, now=True)
 
     def stopService(self) -> None:
@@ -243,11 +252,12 @@ class Heartbeats(Service):
             self._number = (self._number + 1) % 256
             self._frames = {}
             self._calm = False
+            self._note_traffic(now)
             self._greet(opened)
-            changed = self._count(self._ends.values())
+            changed = self._count(self._ends.values(), now)
         elif now < self._hurry:
-            hurried = self._count(end for end in self._ends.values() if end.hurried(now))
-            changed = hurried + [end for end in changed if end not in hurried]
+            due = self._count([end for end in self._ends.values() if end.due(now)], now)
+            changed = due + [end for end in changed if end not in due]
         self.prompt()
         if not self._calm:
             # Who waits to end a tunnel shall hear at once that it is in use again.
@@ -260,11 +270,23 @@ class Heartbeats(Service):
             self.log.info("this machine has slept")
             self._on_woken()
 
-    def _count(self, ends: Iterable[End]) -> list[End]:
+    def _note_traffic(self, now: float) -> None:
+        """Some tunnels carry packets that would be lost with them. Of a tap with several others behind it
+        nobody knows whose packets these are; it is for them to tell."""
+        beats, self._beats = self._beats, Counter()
+        enough = BUSY * (now - self._counted)
+        self._counted = now
+        busy = {tap for tap, count in self._traffic().items() if count - beats[tap] >= enough}
+        for end in self._ends.values() if busy else ():
+            if end.tap in busy and len(self._senders.get(end.tap, ())) == 1:
+                end.use(now)
+                self._hurry = max(self._hurry, end.lively)
+
+    def _count(self, ends: Iterable[End], now: float) -> list[End]:
         """These get their next beat now."""
         counted = list(ends)
         for end in counted:
-            end.sent = (end.sent + 1) % 256
+            end.sent, end.spoken = (end.sent + 1) % 256, now
         return counted
 
     def _follow(self, partners: Partners, now: float) -> None:
@@ -296,7 +318,8 @@ class Heartbeats(Service):
             end.hear(beat, now)
             end.hardware = hardware
             heard[key] = end
-            self._hurry = max(self._hurry, end.eager, end.asked)
+            self._beats[tap] += 1
+            self._hurry = max(self._hurry, end.lively)
             self._due = min(self._due, end.pulse.deadline)
         return heard.values()
 
@@ -352,20 +375,20 @@ class Heartbeats(Service):
         known = {end.tap for end in self._ends.values() if not end.gone}
         for tap in self._met:
             if tap not in known:
-                opened.send(tap, EVERYBODY, self._frame(self._number, INFINITY))
+                opened.send(tap, EVERYBODY, self._frame(self._number, self.interval, INFINITY))
 
     def _send(self, opened: BeatSocket, end: End) -> None:
         ending = self._all_end or end.tap in self._ending
         cost = INFINITY if ending else end.mine
         end.said = empty = cost < INFINITY and end.cost >= DRAINED and self._is_empty(end)
-        frame = self._frame(end.sent, cost, empty, end.doubted(self._looked))
-        opened.send(end.tap, end.hardware, frame)
+        now = self._looked
+        beat = (end.sent, end.promised(now, self.interval), cost, empty, end.doubted(now), now < end.used)
+        self._beats[end.tap] += 1
+        opened.send(end.tap, end.hardware, self._frame(*beat))
 
-    def _frame(self, number: int, cost: int, empty: bool = False, eager: bool = False) -> bytes:
+    def _frame(self, *beat: Any) -> bytes:
         """A beat of ours; most are told the same."""
-        key = number, cost, empty, eager
-        frame = self._frames.get(key)
+        frame = self._frames.get(beat)
         if frame is None:
-            beat = Beat(self._own.packed, number, self.interval, cost, empty, eager)
-            frame = self._frames[key] = format_beat(beat)
+            frame = self._frames[beat] = format_beat(Beat(self._own.packed, *beat))
         return frame

@@ -12,6 +12,13 @@ EAGER = 1.0
 """Seconds in which beats come at each look after one was missing: on a good line, of which one in a hundred
 is lost, that costs little, and a bad one is found out much sooner."""
 
+USED = 1.0
+"""Seconds for which a tunnel that has just carried packets is taken for busy."""
+
+PACE, LIVELY = 0.1, 0.15
+"""Seconds between two beats over a busy tunnel, and the interval that we tell then: who hears us looks only
+so often, and so do we."""
+
 
 @dataclass(slots=True)
 class End:
@@ -19,9 +26,11 @@ class End:
     ``empty``: whether it uses the tunnel; ``mine``: the cost that we find; ``cost``: what we made of both;
     ``told``: what we told babeld, ``believed`` what that last said, and ``before`` what it had believed;
     ``gone``: the tunnel has ended; ``mutual``: it has heard us; ``said``: we have told it that we do not use
-    the tunnel; ``sent``: our last beat's number. ``eager`` is until when we want more beats of it, ``asked``
-    until when it wants more of ours, ``alive`` when we began to hear each other, ``died`` when that ended,
-    ``introduced`` when babeld was last told of it, ``inquired`` when others were asked in its stead."""
+    the tunnel; ``sent``: our last beat's number, ``spoken``: when that was. ``eager``: until when we want
+    more beats of it, ``asked`` until when it wants more of ours, ``used`` until when we take the tunnel for
+    busy, ``busy`` until when one of us does, ``alive`` when we began to hear each other, ``died`` when that
+    ended, ``introduced`` when babeld was last told of it, ``inquired`` when others were asked in its
+    stead."""
 
     tap: str
     address: IPv6Address
@@ -39,6 +48,9 @@ class End:
     sent: int = 0
     eager: float = 0.0
     asked: float = 0.0
+    spoken: float = 0.0
+    used: float = 0.0
+    busy: float = 0.0
     mutual: bool = False
     alive: float = 0.0
     died: float = 0.0
@@ -53,6 +65,8 @@ class End:
             self.eager = now + EAGER
         if beat.eager:
             self.asked = now + EAGER
+        if beat.busy:
+            self.busy = max(self.busy, now + USED)
         if beat.cost < INFINITY and not self.mutual:
             self.mutual, self.alive = True, now
         # The first beat comes from somebody who cannot have heard us yet.
@@ -62,9 +76,27 @@ class End:
         """Whether we want more beats of it. Of a line that is known to be bad we know enough."""
         return now < self.eager and not self.pulse.penalty
 
-    def hurried(self, now: float) -> bool:
-        """Whether it gets a beat at each look: both ends find out together how many are lost."""
-        return now < self.asked or self.doubted(now)
+    def use(self, now: float) -> None:
+        """Packets go over the tunnel."""
+        self.used = now + USED
+        self.busy = max(self.busy, self.used)
+
+    @property
+    def lively(self) -> float:
+        """Until when it gets more beats than others."""
+        return max(self.asked, self.busy, 0.0 if self.pulse.penalty else self.eager)
+
+    def due(self, now: float) -> bool:
+        """Whether it gets another beat now: at each look when one of us is eager, so that both find out
+        together how many are lost; less often when the tunnel is just busy."""
+        if now < self.asked or self.doubted(now):
+            return True
+        # The looks are not that regular.
+        return now < self.busy and now > self.spoken + 0.9 * PACE
+
+    def promised(self, now: float, interval: float) -> float:
+        """Within how many seconds the next beat comes, whatever happens until then; usually ``interval``."""
+        return min(interval, LIVELY) if now + interval < self.lively else interval
 
     def judge(self, asked: int, now: float) -> bool:
         """What follows from all that, and from what it shall cost at least; whether that is new."""

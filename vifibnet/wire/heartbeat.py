@@ -17,7 +17,7 @@ ETHERTYPE = 0x88B5
 
 _LAYOUT = struct.Struct("!BBHH8s")
 _VERSION = 0x10
-_EMPTY, _EAGER = 0x01, 0x02
+_EMPTY, _EAGER, _BUSY = 0x01, 0x02, 0x04
 _LINK_LOCAL = bytes.fromhex("fe80000000000000")
 _UNIT = 0.001
 
@@ -28,7 +28,8 @@ class Beat(NamedTuple):
 
     ``cost`` is what the sender adds to the cost of this tunnel for a reason of its own: 0 if there is none,
     INFINITY when it does not hear you. ``empty``: it uses the tunnel for nothing that it could reach
-    otherwise. ``eager``: it has missed a beat, and wants more for a while to see how many are lost.
+    otherwise. ``eager``: it has missed a beat, and wants more for a while to see how many are lost. ``busy``:
+    packets go over the tunnel, so that its end should be noticed sooner.
     """
 
     sender: bytes
@@ -37,6 +38,7 @@ class Beat(NamedTuple):
     cost: int = INFINITY
     empty: bool = False
     eager: bool = False
+    busy: bool = False
 
     @property
     def address(self) -> IPv6Address:
@@ -46,7 +48,8 @@ class Beat(NamedTuple):
 
 def format_beat(beat: Beat) -> bytes:
     """The frame's content."""
-    first = _VERSION | (_EMPTY if beat.empty else 0) | (_EAGER if beat.eager else 0)
+    flags = ((_EMPTY, beat.empty), (_EAGER, beat.eager), (_BUSY, beat.busy))
+    first = _VERSION | sum(flag for flag, said in flags if said)
     interval = min(max(1, round(beat.interval / _UNIT)), 0xFFFF)
     return _LAYOUT.pack(first, beat.number & 0xFF, interval, beat.cost, beat.sender[8:])
 
@@ -58,5 +61,5 @@ def parse_beat(data: bytes) -> Beat | None:
     first, number, interval, cost, suffix = _LAYOUT.unpack_from(data)
     if first & 0xF0 != _VERSION or interval == 0:
         return None
-    flags = bool(first & _EMPTY), bool(first & _EAGER)
+    flags = bool(first & _EMPTY), bool(first & _EAGER), bool(first & _BUSY)
     return Beat(_LINK_LOCAL + suffix, number, interval * _UNIT, cost, *flags)

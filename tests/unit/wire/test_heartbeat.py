@@ -16,6 +16,8 @@ BEATS = st.builds(
     interval=st.integers(1, 65535).map(lambda thousandths: thousandths / 1000),
     cost=st.integers(0, 65535),
     empty=st.booleans(),
+    eager=st.booleans(),
+    busy=st.booleans(),
 )
 
 
