@@ -6,7 +6,7 @@ demo: install
 	$(PYTHON) -m vifibnet lab demo
 
 test: install lint
-	$(PYTHON) -m twisted.trial --jobs 2 tests.unit tests.programs
+	$(PYTHON) -m twisted.trial --jobs 3 tests.unit tests.programs
 	$(PYTHON) -m twisted.trial tests.integration
 
 lint: install

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from tests.directories import short_directory
 from tests.integration.namespaces import ReactorInside, eventually
-from tests.integration.test_tunnels import GUEST, TunnelTestCase
+from tests.programs.test_tunnels import GUEST, TunnelTestCase
 from tests.unit.node.fakes import FakeLeaving
 from vifibnet.model.endpoints import Endpoint
 from vifibnet.node.drain import Leaving

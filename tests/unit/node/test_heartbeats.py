@@ -260,24 +260,26 @@ class HeartbeatTests(SynchronousTestCase):
         self.other.partners = {TAP: frozenset([ONE, THIRD])}
         self.test_beats()
 
-    @given(st.lists(st.tuples(st.integers(0, 1), st.booleans(), st.integers(1, 40)), max_size=12))
-    def test_busy_now_and_then(self, changes: list[tuple[int, bool, int]]) -> None:
+    @given(
+        st.sampled_from([0.1, INTERVAL, 1.0]),
+        st.lists(st.tuples(st.integers(0, 1), st.booleans(), st.integers(1, 40)), max_size=12),
+    )
+    def test_busy_now_and_then(self, interval: float, changes: list[tuple[int, bool, int]]) -> None:
         """Nobody is missed when the beats become fewer again, whatever they usually are."""
-        for interval in (0.1, INTERVAL, 1.0):
-            clock = Clock()
-            clock.advance(1000)
-            nodes = pair(clock)
-            for node in nodes:
-                node.hearts.interval = interval
-                node.hearts.startService()
-            clock.pump([LOOK] * 60)
-            for which, busy, looks in [*changes, (0, False, 60), (1, False, 60)]:
-                nodes[which].carried = 1000 * busy
-                for _ in range(looks):
-                    clock.advance(LOOK)
-                    self.assertEqual([node.health for node in nodes], [Health.FINE, Health.FINE])
-            for node in nodes:
-                node.hearts.stopService()
+        clock = Clock()
+        clock.advance(1000)
+        nodes = pair(clock)
+        for node in nodes:
+            node.hearts.interval = interval
+            node.hearts.startService()
+        clock.pump([LOOK] * 60)
+        for which, busy, looks in [*changes, (0, False, 60), (1, False, 60)]:
+            nodes[which].carried = 1000 * busy
+            for _ in range(looks):
+                clock.advance(LOOK)
+                self.assertEqual([node.health for node in nodes], [Health.FINE, Health.FINE])
+        for node in nodes:
+            node.hearts.stopService()
 
     def test_one_way(self) -> None:
         """Who hears nothing has babel forget that it did, also when that hears a hello; who hears does not.

@@ -350,7 +350,7 @@ class FailureTests(TunnelTestCase):
             _tap(self.host, name)
         inside = ["ip", "netns", "exec", self.host.name]
         node = Popen(
-            [*inside, sys.executable, "-m", "tests.integration.openvpn_driver", settings.state, settings.ca],
+            [*inside, sys.executable, "-m", "tests.programs.openvpn_driver", settings.state, settings.ca],
             stdout=PIPE,
             cwd=Path(__file__).parents[2],
         )

@@ -3,7 +3,7 @@
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.integration.portmap_lab import OUTER, Home, reactor
+from tests.programs.portmap_lab import OUTER, Home, reactor
 from tests.unit.node.portmap.contract import CHECKS
 
 UDP = {"address": OUTER, "port": 1194, "proto": "udp"}

@@ -256,7 +256,7 @@ class Home:
 
     def python(self, host: str, *arguments: str) -> Process:
         """Start the driver's module with these arguments."""
-        return self.run(host, sys.executable, "-m", "tests.integration.portmap_driver", *arguments)
+        return self.run(host, sys.executable, "-m", "tests.programs.portmap_driver", *arguments)
 
     def probe(self, transport: str, port: int, address: str = OUTER) -> str:
         """What answers when the host outside says hello; nothing when nobody does."""

@@ -1,6 +1,6 @@
 """The machine behind the router: maps ports, answers on them, and says as JSON lines what happens.
 
-``python -m tests.integration.portmap_driver NAME [--lease S] [--retry S] [--contract] PORT/PROTO…``, run in
+``python -m tests.programs.portmap_driver NAME [--lease S] [--retry S] [--contract] PORT/PROTO…``, run in
 the machine's network namespace. The line ``map`` on stdin maps the ports, ``close`` closes the mapper; the
 answering goes on until stdin ends.
 """
