@@ -4,9 +4,11 @@ Over one tunnel and over two, one after the other, in both directions; ours and 
 the same three hosts, and the same hosts are client and server. A tunnel by hand with the greatest MTU that
 this underlay carries is shown, too: ours must fit other underlays, so the goals compare equal MTUs. Beside
 the speed stands how much processor time the openvpns took for a gigabyte, which depends less on what else
-the machine does. A run is long because an openvpn whose tunnel has been silent is a quarter faster at first: it
-looks after TLS at every packet once a packet was waiting when it looked (openvpn 2.6, tls_process), which in a
-tunnel of ours a heartbeat always was, and by hand one of the run's own is within some seconds. Prints a table on stderr and a JSON document on stdout; exits 1 when a goal is missed.
+the machine does. A run is long because an openvpn whose tunnel has been silent is a quarter faster at first:
+it looks after TLS at every packet once a packet was waiting when it looked (openvpn 2.6, tls_process). In our
+tunnels a heartbeat was; by hand one of the run's own packets is, within some seconds.
+
+Prints a table on stderr and a JSON document on stdout; exits 1 when a goal is missed.
 """
 
 from __future__ import annotations
