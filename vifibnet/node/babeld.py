@@ -59,7 +59,8 @@ class Babeld(Service):
 
     ``on_change`` is called (once for many lines) when an interface, a neighbour or a route has come, gone,
     gone up or down, become usable or direct, or been installed, or not any more; not when only a metric has
-    changed. ``on_neighbour``, which may be set, is called when anything about a neighbour has.
+    changed. ``on_neighbour``, which may be set, is called when anything about a neighbour has; ``patient``,
+    too, tells whether that may wait for a moment.
     """
 
     log = Logger()
@@ -91,6 +92,7 @@ class Babeld(Service):
         self._greeting: IDelayedCall | None = None
         self._newcomers = False
         self.on_neighbour: Callable[[], None] = lambda: None
+        self.patient: Callable[[], bool] = lambda: True
         self._watcher = self._new_watcher()
         self.supervisor = Supervisor(
             reactor,
@@ -232,7 +234,7 @@ class Babeld(Service):
         self._replace(Told())
 
     def known(self, link: Monitor, told: Told) -> None:
-        """babeld has told all that it has (as a node.monitor.Listener, like the next two)."""
+        """babeld has told all that it has (as a Listener of its monitor, like ``lost`` and ``changed``)."""
         self._link, self._known = link, True
         self._replace(told)
         waiting, self._waiting = self._waiting, []

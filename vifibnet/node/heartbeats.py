@@ -215,6 +215,10 @@ class Heartbeats(Service):
             if not (end.cost >= self._asked(end) > 0 and end.empty and self._is_empty(end))
         ]
 
+    def calm(self) -> bool:
+        """Whether there is nothing of which babeld has to be told as soon as it believes something else."""
+        return self._calm
+
     @property
     def works(self) -> bool:
         """Whether anybody is told anything."""

@@ -40,6 +40,9 @@ class Listener(Protocol):
     def lost(self, link: Monitor) -> None:
         """The connection has ended."""
 
+    def patient(self) -> bool:
+        """Whether changes need not be told at once."""
+
 
 class Monitor(LineOnlyReceiver):
     """Reads what babeld says, and asks it."""
@@ -70,7 +73,8 @@ class Monitor(LineOnlyReceiver):
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         """Take what has come; let more come together before the next look."""
         super().dataReceived(data)
-        if self._replies >= 2 and not (self._asked or self._pause or self._transport.disconnecting):
+        busy = self._replies < 2 or self._asked or self._pause or self._transport.disconnecting
+        if not busy and self._listener.patient():
             self._transport.pauseProducing()
             self._pause = self._reactor.callLater(PAUSE, self._read_on)
 

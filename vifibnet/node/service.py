@@ -108,7 +108,7 @@ class NodeService(Service):
             self._hearts_changed,
             self._woken,
         )
-        self._babeld.on_neighbour = self._heartbeats.prompt
+        self._babeld.on_neighbour, self._babeld.patient = self._heartbeats.prompt, self._heartbeats.calm
         self._tunnels = Tunnels(
             reactor,
             rng,

@@ -201,6 +201,10 @@ class FakeHeartbeats(Service, FakeLeaving):
     def meet(self) -> None:
         """Whoever it is."""
 
+    def calm(self) -> bool:
+        """Always."""
+        return True
+
     def health(self, tap: str, address: str) -> Health:
         """Nobody has asked."""
         return Health.UNKNOWN

@@ -24,6 +24,7 @@ class MonitorTests(SynchronousTestCase):
         self.told: list[str] = []
         self.changes: list[Change] = []
         self.ends = 0
+        self.calm = True
         self.monitor = Monitor(self.clock, self)
         self.monitor.makeConnection(self.transport)
         self.say(*GREETING)
@@ -41,6 +42,9 @@ class MonitorTests(SynchronousTestCase):
 
     def lost(self, link: Monitor) -> None:
         self.ends += 1
+
+    def patient(self) -> bool:
+        return self.calm
 
     def say(self, *lines: str) -> None:
         """babeld says something."""
@@ -92,6 +96,13 @@ class MonitorTests(SynchronousTestCase):
         self.assertEqual(self.transport.producerState, "producing")
         self.say(route("change", metric=200))
         self.assertEqual((self.metrics(), self.transport.producerState), ([200], "paused"))
+
+    def test_impatient(self) -> None:
+        """Who has to know at once is told at once."""
+        self.clock.advance(PAUSE)
+        self.calm = False
+        self.say(route("change", metric=200))
+        self.assertEqual((self.metrics(), self.transport.producerState), ([200], "producing"))
 
     def test_asked(self) -> None:
         """An answer is not waited for longer than it takes."""
