@@ -48,6 +48,7 @@ class Health(Enum):
 
     UNKNOWN = "nothing"
     FINE = "it is there and forwards"
+    LOSSY = "it forwards, but loses many packets"
     LEAVING = "it forwards, but not for long"
     DEAD = "it is not there any more"
 
@@ -191,7 +192,7 @@ def _ways(
         if way in found and found[way][:2] == found[best][:2] and found[way][2] <= found[best][2] + SLACK:
             best = way
     kind = found[best][0]
-    if health in (Health.DEAD, Health.UNKNOWN) or kind is not Kind.LOOP_FREE:
+    if health in (Health.DEAD, Health.LOSSY, Health.UNKNOWN) or kind is not Kind.LOOP_FREE:
         return (best,)
     return (goal.own, best)
 

@@ -76,8 +76,8 @@ class Around:
         told = self._health(way.interface, way.via)
         if told is Health.DEAD or told is Health.LEAVING:
             return told
-        if way.interface in self._up and (told is Health.FINE or way in self._heard):
-            return Health.FINE
+        if way.interface in self._up and (told is not Health.UNKNOWN or way in self._heard):
+            return Health.LOSSY if told is Health.LOSSY else Health.FINE
         return Health.UNKNOWN
 
     def back(self, offer: Offer) -> int:

@@ -146,6 +146,10 @@ class Babeld(Service):
         """Whether this neighbour, which is being left, carries nothing that has a better way."""
         return self._ways.around.unused(Way(via, interface), DRAINED)
 
+    def covered(self, interface: str, via: str) -> bool:
+        """Whether all that goes via this neighbour would go another way if there was no route."""
+        return self._ways.covered(Way(via, interface))
+
     def startService(self) -> None:
         """Start babeld."""
         super().startService()

@@ -59,6 +59,7 @@ class Heartbeats(Service):
         routes: Callable[[], Iterable[IPv6Network]],
         elsewhere: Callable[[str, str], Mapping[Way, Sequence[IPv6Network]]],
         unused: Callable[[str, str], bool],
+        covered: Callable[[str, str], bool],
         on_change: Callable[[], None],
         on_woken: Callable[[], None] = lambda: None,
         make_socket: Callable[[], BeatSocket] = BeatSocket,
@@ -71,19 +72,17 @@ class Heartbeats(Service):
 
         ``partners`` answers with the same object as long as they are the same; it is asked at each beat, and
         at the next look after ``meet`` was called.
-        ``neighbours``, ``routes``, ``elsewhere``: as in node.prompting; ``unused(tap, address)``: whether
-        nothing of ours goes there that could go elsewhere; ``on_change`` is called when somebody has died,
-        come back, begun or ended leaving; ``on_woken`` when the machine has slept. ``traffic`` tells how many
-        packets each tap has carried since it was asked last.
+        ``neighbours``, ``routes``, ``elsewhere``, ``covered``: as in node.prompting; ``unused(tap, address)``
+        tells whether nothing of ours goes there that could go elsewhere; ``on_change`` is called when
+        somebody has died, come back, begun or ended leaving; ``on_woken`` when the machine has slept.
+        ``traffic`` tells how many packets each tap has carried since it was asked last.
         """
         self.interval = interval
         self.hello = hello
         self._reactor = reactor
         self._own = own or IPv6Address(0)
         self._partners = partners
-        self._neighbours = neighbours
-        self._routes = routes
-        self._elsewhere = elsewhere
+        self._babel = (neighbours, routes, elsewhere, covered)
         self._unused = unused
         self._on_change = on_change
         self._on_woken = on_woken
@@ -120,7 +119,7 @@ class Heartbeats(Service):
         try:
             self._socket = self._make_socket()
             self._prompter = self._make_prompter(self._own)
-            self._prompting = Prompting(self._prompter, self._neighbours, self._routes, self._elsewhere)
+            self._prompting = Prompting(self._prompter, *self._babel)
         except OSError as error:
             self.log.warn(
                 "no heartbeats ({problem}): a dead tunnel is noticed by babel's hellos only",
@@ -151,9 +150,10 @@ class Heartbeats(Service):
         end = self._ends.get((tap, IPv6Address(address).packed))
         if end is None:
             return Health.UNKNOWN
-        if end.cost >= INFINITY:
-            return Health.DEAD
-        return Health.LEAVING if end.cost >= DRAINED else Health.FINE
+        if end.lossy:
+            return Health.LOSSY
+        states = ((INFINITY, Health.DEAD), (DRAINED, Health.LEAVING), (0, Health.FINE))
+        return next(health for cost, health in states if end.cost >= cost)
 
     def silent(self, tap: str, address: IPv6Address | None, since: float) -> float | None:
         """Since when nothing has been heard of this neighbour; None while it is heard, or has never been.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from vifibnet.model.liveness import INFINITY, Pulse, first, heard
+from vifibnet.model.liveness import DRAINED, INFINITY, SHUNNED, Pulse, first, heard
 from vifibnet.wire.heartbeat import Beat
 
 EAGER = 1.0
@@ -29,8 +29,8 @@ class End:
     the tunnel; ``sent``: our last beat's number, ``spoken``: when that was. ``eager``: until when we want
     more beats of it, ``asked`` until when it wants more of ours, ``used`` until when we take the tunnel for
     busy, ``busy`` until when one of us does, ``alive`` when we began to hear each other, ``died`` when that
-    ended, ``introduced`` when babeld was last told of it, ``inquired`` when others were asked in its
-    stead."""
+    ended, ``shunned`` when it was found to be lossy, ``introduced`` when babeld was last told of it,
+    ``inquired`` when others were asked in its stead."""
 
     tap: str
     address: IPv6Address
@@ -54,8 +54,14 @@ class End:
     mutual: bool = False
     alive: float = 0.0
     died: float = 0.0
+    shunned: float = 0.0
     introduced: float = 0.0
     inquired: float = 0.0
+
+    @property
+    def lossy(self) -> bool:
+        """Whether it loses many, as one of us has found out."""
+        return SHUNNED <= self.cost < DRAINED
 
     def hear(self, beat: Beat, now: float) -> None:
         """A beat of its has come."""
@@ -109,6 +115,8 @@ class End:
             self.alive = now
         elif cost == INFINITY:
             self.died = now
+        elif before < SHUNNED <= cost:
+            self.shunned = now
         return True
 
 

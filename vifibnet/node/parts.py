@@ -79,6 +79,7 @@ class Parts:
             babeld.announced,
             babeld.elsewhere,
             babeld.unused,
+            babeld.covered,
             on_change,
             on_woken,
             hello=self._config.hello,

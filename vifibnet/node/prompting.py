@@ -30,6 +30,10 @@ AT_ONCE = 1000
 WORSE = 288
 """By so much the cost has to rise at once for babel to look for other ways."""
 
+SEIZED = 1.0
+"""Seconds for which babeld is told that a tunnel is dead which has just been found to lose many packets, if
+the kernel has another way for all of them: they go that way at once, and babel is sure to look for one."""
+
 INQUIRED = 1.0
 """Seconds between two inquiries because of the same neighbour."""
 
@@ -49,13 +53,16 @@ class Prompting:
         neighbours: Callable[[], Iterable[Neighbour]],
         routes: Callable[[], Iterable[IPv6Network]],
         elsewhere: Callable[[str, str], Mapping[Way, Sequence[IPv6Network]]],
+        covered: Callable[[str, str], bool],
     ) -> None:
         """``neighbours``: babeld's; ``routes``: where it has any to, our own subnet among them;
-        ``elsewhere(tap, address)``: who has the shortest other way to what goes via that one."""
+        ``elsewhere(tap, address)``: who has the shortest other way to what goes via that one;
+        ``covered(tap, address)``: whether the kernel has another way to all of that."""
         self._prompter = prompter
         self._neighbours = neighbours
         self._routes = routes
         self._elsewhere = elsewhere
+        self._covered = covered
         self._curious: dict[str, End] = {}
         self._next: dict[str, float] = {}
         self._now = 0.0
@@ -88,7 +95,7 @@ class Prompting:
 
     def _is_fresh(self, end: End, woken: float, patience: float) -> bool:
         """Whether babel cannot know yet that we hear each other."""
-        if woken <= end.alive < woken + STALE:
+        if woken <= end.alive < woken + STALE or self._seized(end):
             return False
         return end.mutual and end.cost < DRAINED and self._now - end.alive < patience
 
@@ -121,12 +128,16 @@ class Prompting:
         if believed != end.told:
             # Its own words.
             end.before = believed
-        wanted = max(end.before, end.cost)
+        wanted = INFINITY if self._seized(end) else max(end.before, end.cost)
         if wanted >= believed + WORSE:
             self._inquire(end)
         if wanted != believed:
             self._prompter.say(end.tap, end.address, wanted)
         end.told = wanted if end.cost else 0
+
+    def _seized(self, end: End) -> bool:
+        fresh = end.lossy and self._now - end.shunned < SEIZED
+        return fresh and self._covered(end.tap, str(end.address))
 
     def _inquire(self, end: End) -> None:
         """Others have told their ways when nobody wanted them. babel asks them again now, which they answer

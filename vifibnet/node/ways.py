@@ -99,6 +99,11 @@ class Ways:
         """Each destination that has ways in the kernel, with the interfaces of these."""
         return ((place.prefix, way.interface) for place, way in self._told.items())
 
+    def covered(self, way: Way) -> bool:
+        """Whether there is another way in the kernel to everything that goes this way."""
+        kept = (kept for kept in self._kept.values() if kept.own == way)
+        return all(any(other != way for other in each.ways) for each in kept)
+
     def stop(self) -> None:
         """Change nothing any more."""
         for call in (self._soon, self._later):

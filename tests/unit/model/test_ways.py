@@ -102,6 +102,7 @@ class KeepTests(SynchronousTestCase):
         for health, expected in (
             (Health.FINE, (P, N)),
             (Health.LEAVING, (P, N)),
+            (Health.LOSSY, (N,)),
             (Health.UNKNOWN, (N,)),
             (Health.DEAD, (N,)),
         ):

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING, LINK, SLACK
+from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING, LINK, SHUNNED, SLACK
 from vifibnet.model.ways import Health, Way
 from vifibnet.node.heartbeats import FORGET, LOOK, Heartbeats
 from vifibnet.node.otherend import LIVELY
+from vifibnet.node.prompting import SEIZED
 from vifibnet.wire.babeld import Neighbour
 from vifibnet.wire.heartbeat import parse_beat
 
@@ -135,6 +136,7 @@ class Node:
         self.peer = peer
         self.others = {TAP: frozenset([peer])}
         self.unused = True
+        self.covered = False
         self.carried = 0
         self.changes = self.woken = 0
         self.hearts = make(
@@ -146,6 +148,7 @@ class Node:
             lambda: ROUTES,
             lambda tap, address: {Way(str(THIRD), "vifc1"): ROUTES},
             lambda tap, address: self.unused,
+            lambda tap, address: self.covered,
             self.changed,
             self.wake,
             lambda: self.wire,  # type: ignore[arg-type,return-value]
@@ -471,7 +474,7 @@ class HeartbeatTests(SynchronousTestCase):
             self.wait(INTERVAL)
         for node in (self.one, self.other):
             self.assertIn(node.babel.cost, range(2 * LINK + 1, LEAVING))
-            self.assertEqual(node.health, Health.FINE)
+            self.assertEqual(node.health, Health.LOSSY)
 
     def test_eager(self) -> None:
         """One beat gets lost: more come for a second, both ways, and it was nothing."""
@@ -497,6 +500,32 @@ class HeartbeatTests(SynchronousTestCase):
         self.wait(1.0)
         for node in (self.one, self.other):
             self.assertGreater(node.babel.cost, LINK)
+
+    def test_seized(self) -> None:
+        """Where there is another way for all, babel is told for a second that a lossy one is dead; only
+        there, only once, and only as long."""
+        self.one.covered = True
+        self.one.wire.every = self.other.wire.every = 5
+        while self.one.health is not Health.LOSSY:
+            self.wait(LOOK)
+        self.wait(SEIZED / 2)
+        self.assertEqual((self.one.babel.cost, self.other.health), (INFINITY, Health.LOSSY))
+        self.assertIn(self.other.babel.cost, range(SHUNNED, DRAINED))
+        self.wait(SEIZED)
+        for _ in range(100):
+            self.wait(LOOK)
+            self.assertIn(self.one.babel.cost, range(SHUNNED, DRAINED))
+
+    def test_seized_no_more(self) -> None:
+        """When the other ways go, babel may have it again at once."""
+        self.one.covered = True
+        self.one.wire.every = 5
+        while self.one.health is not Health.LOSSY:
+            self.wait(LOOK)
+        self.assertEqual(self.one.babel.cost, INFINITY)
+        self.one.covered = False
+        self.wait(LOOK)
+        self.assertIn(self.one.babel.cost, range(SHUNNED, DRAINED))
 
     def test_ended(self) -> None:
         """A tunnel that has ended is dead at once; another over the same tap with the same peer is new."""
@@ -579,6 +608,7 @@ class HeartbeatTests(SynchronousTestCase):
             list,
             lambda tap, address: {},
             lambda tap, address: True,
+            lambda tap, address: True,
             lambda: None,
             make_socket=refuse,  # type: ignore[arg-type]
         )
@@ -624,6 +654,9 @@ DEEDS: dict[str, Callable[[Node], None]] = {
     "go": lambda node: setattr(node, "partners", {}),
     "carry": lambda node: setattr(node, "carried", 50),
     "carry no more": lambda node: setattr(node, "carried", 0),
+    "cover": lambda node: setattr(node, "covered", True),
+    "lose": lambda node: setattr(node.wire, "every", 4),
+    "lose no more": lambda node: setattr(node.wire, "every", 0),
     "come": lambda node: setattr(node, "partners", {TAP: frozenset([node.peer])}),
     "believe": _believe(LINK),
     "doubt": _believe(INFINITY),

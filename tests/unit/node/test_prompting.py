@@ -36,7 +36,7 @@ class NewcomerTests(SynchronousTestCase):
         """How many routes all are told each time."""
         words = Words()
         prefixes = [IPv6Network((number << 64, 64)) for number in range(routes)]
-        prompting = Prompting(words, list, lambda: prefixes, lambda *_: {})  # type: ignore[arg-type]
+        prompting = Prompting(words, list, lambda: prefixes, lambda *_: {}, lambda *_: False)  # type: ignore[arg-type]
         for turn in range(round(seconds / 0.05)):
             now = 100 + turn * 0.05
             end = End(TAP, PEER, first(0, 0.25, now), mutual=True, alive=now)

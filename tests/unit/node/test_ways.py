@@ -222,6 +222,19 @@ class WaysTests(SynchronousTestCase):
         self.clock.advance(0.2)
         self.expect(({}, [Place(ONE, 0), Place(ONE, 1), Place(TWO, 0)]))
 
+    def test_covered(self) -> None:
+        """Whether there is another way to all that goes one way, whatever babel has."""
+        self.triangle()
+        self.assertEqual((self.ways.covered(HERE), self.ways.covered(THERE)), (True, False))
+        self.healths = {(HERE.interface, HERE.via): Health.LOSSY}
+        self.ways.look()
+        self.clock.advance(0)
+        self.expect(({Place(ONE, 0): THERE}, [Place(ONE, 1)]))
+        self.note(route(ONE, HERE, 65535, 0, installed=True))
+        self.assertTrue(self.ways.covered(HERE))
+        self.note(route(ONE, THERE, 192, 96, installed=False), gone=True)
+        self.assertFalse(self.ways.covered(HERE))
+
     def test_direct(self) -> None:
         """The end of a tunnel is kept as long as it is one."""
         self.direct = {ONE: HERE}
