@@ -133,7 +133,7 @@ class Node:
         self.wire = wire
         self.babel = Babel(peer)
         self.peer = peer
-        self.others = {TAP: frozenset([peer])}
+        self.partners = {TAP: frozenset([peer])}
         self.unused = True
         self.carried = 0
         self.changes = self.woken = 0
@@ -141,7 +141,7 @@ class Node:
             clock,
             own,
             INTERVAL,
-            lambda: self.others,
+            lambda: self.partners,
             self.babel.neighbours,
             lambda: ROUTES,
             lambda tap, address: {Way(str(THIRD), "vifc1"): ROUTES},
@@ -152,16 +152,6 @@ class Node:
             lambda own: self.babel,  # type: ignore[arg-type,return-value]
             lambda: {TAP: self.carried},
         )
-
-    @property
-    def partners(self) -> dict[str, frozenset[IPv6Address]]:
-        """Who is at the other ends."""
-        return self.others
-
-    @partners.setter
-    def partners(self, others: dict[str, frozenset[IPv6Address]]) -> None:
-        self.others = others
-        self.hearts.meet()
 
     def changed(self) -> None:
         """Counts."""
