@@ -70,8 +70,7 @@ class Heartbeats(Service):
         """``own``: our link-local address on all taps; without one there are no heartbeats. ``interval`` in
         seconds may be changed at any time, and so may ``hello``, babel's.
 
-        ``partners`` answers with the same object as long as they are the same; it is asked at each beat, and
-        at the next look after ``meet`` was called.
+        ``partners`` answers with the same object as long as they are the same.
         ``neighbours``, ``routes``, ``elsewhere``, ``covered``: as in node.prompting; ``unused(tap, address)``
         tells whether nothing of ours goes there that could go elsewhere; ``on_change`` is called when
         somebody has died, come back, begun or ended leaving; ``on_woken`` when the machine has slept.
@@ -98,7 +97,6 @@ class Heartbeats(Service):
         self._ending: set[str] = set()
         self._all_leave = self._all_end = False
         self._met: Partners = {}
-        self._news = False
         self._senders: dict[str, frozenset[bytes]] = {}
         self._number = 0
         self._frames: dict[tuple[Any, ...], bytes] = {}
@@ -167,10 +165,6 @@ class Heartbeats(Service):
         if last < self._woken + STALE:
             return min(last, self._woken)
         return None if end is None or end.cost < INFINITY else end.died
-
-    def meet(self) -> None:
-        """Tunnels have come up or gone."""
-        self._news = True
 
     def leave(self, tap: str | None = None) -> None:
         """Have both ends move their routes off this tap; for None have all go elsewhere that can."""
@@ -245,9 +239,7 @@ class Heartbeats(Service):
         slept, self._looked = now - self._looked > ASLEEP, now
         if slept:
             self._woken = now
-        if self._news or now >= self._next:
-            self._news = False
-            self._follow(self._partners(), now)
+        self._follow(self._partners(), now)
         heard = self._read(opened, now)
         changed = self._judge(heard if now < self._due else self._review(now), now)
         if now >= self._next:

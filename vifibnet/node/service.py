@@ -360,7 +360,6 @@ class NodeService(Service):
 
     def _ends_changed(self) -> None:
         """Others are at the other ends of the tunnels."""
-        self._heartbeats.meet()
         self._babeld.look()
         self._talk.look()
 

@@ -198,9 +198,6 @@ class FakeHeartbeats(Service, FakeLeaving):
         self.interval = 0.25
         self.emptied = True
 
-    def meet(self) -> None:
-        """Whoever it is."""
-
     def calm(self) -> bool:
         """Always."""
         return True

@@ -134,7 +134,7 @@ class Node:
         self.wire = wire
         self.babel = Babel(peer)
         self.peer = peer
-        self.others = {TAP: frozenset([peer])}
+        self.partners = {TAP: frozenset([peer])}
         self.unused = True
         self.covered = False
         self.carried = 0
@@ -143,7 +143,7 @@ class Node:
             clock,
             own,
             INTERVAL,
-            lambda: self.others,
+            lambda: self.partners,
             self.babel.neighbours,
             lambda: ROUTES,
             lambda tap, address: {Way(str(THIRD), "vifc1"): ROUTES},
@@ -155,16 +155,6 @@ class Node:
             lambda own: self.babel,  # type: ignore[arg-type,return-value]
             lambda: {TAP: self.carried},
         )
-
-    @property
-    def partners(self) -> dict[str, frozenset[IPv6Address]]:
-        """Who is at the other ends."""
-        return self.others
-
-    @partners.setter
-    def partners(self, others: dict[str, frozenset[IPv6Address]]) -> None:
-        self.others = others
-        self.hearts.meet()
 
     def changed(self) -> None:
         """Counts."""
