@@ -68,8 +68,9 @@ def check(config: NodeConfig, now: datetime | None = None) -> Identity:
     PeerStore.open(config.peers_db, identity.network).close()
     check_dh(config.dh)
     # Sockets of ours without a node: it was killed, and its openvpn servers are about to say goodbye and end.
-    check_ports(config.pp, FAREWELL if any(config.state.glob("vifs*.sock")) else 0.0)
-    check_babel_port(config.state)
+    patience = FAREWELL if any(config.state.glob("vifs*.sock")) else 0.0
+    check_ports(config.pp, patience)
+    check_babel_port(config.state, patience)
     if config.openvpn_args:
         problem = refusal(openvpn_settings(config))
         if problem is not None:
@@ -191,16 +192,23 @@ def check_ports(servers: Sequence[tuple[int, str]], patience: float = 0.0) -> No
     deadline = time.monotonic() + patience
     for port, proto in servers:
         kind = socket.SOCK_DGRAM if proto == "udp" else socket.SOCK_STREAM
-        # Nothing runs yet that this could block.
-        while not (free := can_listen(port, kind)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if not free:
+        if not _becomes_free(port, kind, deadline):
             raise BadInput(f"--pp {port} {proto}", "this port is in use", "give another or stop who uses it")
 
 
-def check_babel_port(state: Path) -> None:
-    """No babeld of the system's runs here; one that a killed node left is removed at the start."""
-    if can_listen(PORT, socket.SOCK_DGRAM) or (state / "babeld.pid").exists():
+def _becomes_free(port: int, kind: socket.SocketKind, deadline: float) -> bool:
+    """Whether the port is free until then. Nothing runs yet that waiting could block."""
+    while not (free := can_listen(port, kind)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return free
+
+
+def check_babel_port(state: Path, patience: float = 0.0) -> None:
+    """No babeld of the system's runs here; one that a killed node left is removed at the start, or is about
+    to end: without its file already, and for so many seconds at most."""
+    if (state / "babeld.pid").exists():
+        return
+    if _becomes_free(PORT, socket.SOCK_DGRAM, time.monotonic() + patience):
         return
     raise BadInput(
         f"UDP port {PORT}",

@@ -97,6 +97,13 @@ class CheckTests(SynchronousTestCase):
             (self.directory / "babeld.pid").touch()
             preflight.check_babel_port(self.directory)
 
+    def test_babeld_ends(self) -> None:
+        """One that has removed its file and is about to end is waited for."""
+        free = iter([False, False, True])
+        self.patch(preflight, "can_listen", lambda port, kind: next(free))
+        preflight.check_babel_port(self.directory, 5.0)
+        self.assertEqual(list(free), [])
+
 
 class OrderTests(SynchronousTestCase):
     """All checks together."""
