@@ -8,7 +8,8 @@ The goals are multiples of ``re6stnet's way`` (see ``bench.threaded``): a connec
 TLS. What is like for like is told as well: AMP beside the threaded server with keep-alive and mutual TLS,
 XML-RPC beside its XML-RPC with keep-alive, and TLS or none on both sides. In ``AMP, 16 ahead`` a client does
 not wait for an answer before it calls again on one connection, which HTTP cannot do: as many calls are
-under way as 16 clients would make.
+under way as 16 clients would make. ``bare Twisted, TLS`` does nothing for a call: more cannot be had over
+TLS (see ``bench.bare``).
 
 Prints a table on stderr and a JSON document on stdout; exits 1 when a goal is missed. The limits of calls per
 address and of connections per certificate are lifted: all these clients have the same ones.
@@ -43,8 +44,9 @@ WAYS = {
     "XML-RPC, TLS": Way(POST, http_end, tls=True),
     "AMP, mutual TLS": Way(AMP, amp_end, tls=True, node=True, amp=True),
     "AMP, 16 ahead": Way(AMP, amp_end, tls=True, node=True, amp=True, ahead=16),
+    "bare Twisted, TLS": Way(AMP, amp_end, tls=True, node=True),
 }
-"""The first five are the threaded server's."""
+"""The first five are the threaded server's, the last that of ``bench.bare``."""
 
 BASELINE = "re6stnet's way"
 
@@ -84,7 +86,7 @@ def measure(args: argparse.Namespace) -> dict[tuple[int, str], list[Speed]]:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         prepare(home, args.nodes, 1)
-        secure, plain, single, kept, kept_secure = (free_port() for _ in range(5))
+        secure, plain, single, kept, kept_secure, ready = (free_port() for _ in range(6))
         lifted = {"calls_per_second": 1e9, "calls_burst": 1e9, "connections_per_certificate": 1 << 20}
         options = [f"--plain={plain}", "--limits", json.dumps(lifted)]
         options += ["--profile", args.profile] if args.profile else []
@@ -92,11 +94,13 @@ def measure(args: argparse.Namespace) -> dict[tuple[int, str], list[Speed]]:
         stack.callback(stop, registry)
         baseline = start("threaded", str(home), str(single), f"--kept={kept}", f"--tls={kept_secure}")
         stack.callback(stop, baseline)
-        for port, process in ((secure, registry), (plain, registry), (kept_secure, baseline)):
+        bare = start("bare", str(home), str(ready))
+        stack.callback(stop, bare)
+        for port, process in ((secure, registry), (plain, registry), (kept_secure, baseline), (ready, bare)):
             await_port(port, process)
         old = [(port, baseline) for port in (single, kept, kept_secure, kept, kept_secure)]
         new = [(port, registry) for port in (plain, secure, secure, secure)]
-        servers = dict(zip(WAYS, (*old, *new), strict=True))
+        servers = dict(zip(WAYS, (*old, *new, (ready, bare)), strict=True))
         return run(home, servers, args)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from twisted.internet.interfaces import IWriteDescriptor
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 MOST = 64_000
@@ -26,8 +27,11 @@ class PromptTLS(TLSMemoryBIOProtocol):
         try:
             super().dataReceived(data)
         finally:
+            answered = bool(self._collected)
             self._send()
             self._collected = None
+            if answered:
+                self._depart()
 
     def write(self, data: bytes) -> None:
         """Send, or keep until the end of what is being read."""
@@ -52,6 +56,14 @@ class PromptTLS(TLSMemoryBIOProtocol):
         """Hang up now."""
         self._collected = None
         super().abortConnection()
+
+    def _depart(self) -> None:
+        """Hand it to the kernel now, which the reactor does only after asking whether there is room."""
+        transport: Any = self.transport
+        # What ends, and what the kernel refuses, is left to the reactor: it has to know how that ended.
+        has_socket = IWriteDescriptor.providedBy(transport)
+        if has_socket and transport.connected and not transport.disconnecting:
+            transport.doWrite()
 
     def _send(self) -> None:
         if self._collected:

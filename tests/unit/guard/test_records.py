@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from twisted.internet.interfaces import IWriteDescriptor
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides, providedBy
 
 from tests.unit.pki.making import authority
 from vifibnet.guard.records import MOST, PromptTLS
@@ -111,3 +113,24 @@ class PromptTests(SynchronousTestCase):
         self.pump.flush()
         self.assertEqual(self.client.heard, b"")
         self.assertTrue(self.client.gone)
+
+    def departures(self, words: bytes, disconnecting: bool = False) -> list[list[bytes]]:
+        """What a socket has to send each time that it is told not to wait for the reactor."""
+        socket: Any = self.other
+        directlyProvides(socket, IWriteDescriptor, providedBy(socket))
+        socket.connected = True
+        socket.disconnecting = disconnecting
+        told: list[list[bytes]] = []
+        socket.doWrite = lambda: told.append(list(socket.stream))
+        self.say(words)
+        return told
+
+    def test_departs(self) -> None:
+        """What is answered goes to the kernel at once, and once."""
+        ((record,),) = self.departures(b"one two")
+        self.assertEqual(len(record), 5 + len("onetwo") + 17)
+
+    def test_nothing_departs(self) -> None:
+        """Where nothing was answered, or all is over, the reactor is left alone."""
+        self.assertEqual(self.departures(b" "), [])
+        self.assertEqual(self.departures(b"one", disconnecting=True), [])
