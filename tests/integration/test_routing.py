@@ -7,9 +7,11 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from vifibnet.model.endpoints import Endpoint
 from vifibnet.node.babeld import Babeld, BabeldSettings, Interface
 from vifibnet.node.kernel import Kernel
 from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer, OpenVPNSettings
+from vifibnet.node.prompter import Prompter
+from vifibnet.node.prompting import ENOUGH
 
 NETWORK = Network.parse("2001:db8:42::/48")
 HELLO = 0.2
@@ -285,6 +289,45 @@ class LanTests(TestCase):
         await within(1, two.babeld.stopService())
         # It has said goodbye: no timeout is needed.
         await eventually(lambda: not one.routes(), "no route", timeout=3)
+
+    async def test_quiet(self) -> None:
+        """babeld tells the routes of a neighbour without unicast hellos anew all the time, until it is told
+        that none are to be expected; the neighbour's own hellos count as before."""
+        one, two = (Node(self, number, lan=("eth0",), update_interval=60) for number in (1, 2))
+        one.namespace.connect(two.namespace, 0)
+        await one.start()
+        await two.start()
+        await eventually(lambda: one.routes() == {two.subnet}, "a route")
+        told: list[bytes] = []
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.connect(str(one.settings.socket))
+        listener.sendall(b"monitor\n")
+        listener.setblocking(False)
+
+        def count(kind: bytes) -> int:
+            with contextlib.suppress(BlockingIOError):
+                told.append(listener.recv(1 << 20))
+            return b"".join(told).count(b"change " + kind)
+
+        self.assertEqual(count(b"route"), 0)
+        await eventually(lambda: count(b"route") > 5, "the same route again and again")
+        (peer,) = one.babeld.neighbours
+        (own,) = (each.address for each in one.babeld.interfaces if each.name == peer.interface)
+        assert own is not None
+        await eventually(lambda: one.babeld.neighbours[0].reach & ENOUGH == ENOUGH, "two hellos")
+        with one.namespace.entered():
+            prompter = Prompter(IPv6Address(own))
+            prompter.quieten(peer.interface, IPv6Address(peer.address))
+            prompter.close()
+        # The word itself changes what babeld knows, once; hellos change what it knows of the neighbour.
+        await eventually(lambda: count(b"neighbour") > 20, "hellos")
+        before, hellos = count(b"route"), count(b"neighbour")
+        await eventually(lambda: count(b"neighbour") > hellos + 50, "more hellos")
+        self.assertEqual(count(b"route"), before)
+        two.namespace.ip("link", "set", "eth0", "down")
+        one.namespace.ip("link", "set", "eth0", "up")
+        await eventually(lambda: not one.routes(), "no route without hellos", timeout=5)
 
     async def test_two_networks(self) -> None:
         """Nodes of two networks on a LAN believe nothing that the other says."""

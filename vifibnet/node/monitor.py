@@ -1,9 +1,9 @@
 """A connection to babeld's control socket: all that it has, then every change that says something new.
 
-Most of what babeld says is no news. Whenever the round-trip time to a neighbour has changed, it tells all
-routes of that neighbour anew, each with a write of its own: 1,500 lines a second where there are forty
-neighbours. So they are read some at a time, and what differs only a little from what was said before is
-passed over.
+Most of what babeld says is no news. Whenever the round-trip time to a neighbour has changed, and with every
+update, it tells all routes of that neighbour anew, each with a write of its own: hundreds of lines a second
+where there are forty neighbours. So they are read some at a time, and what differs only a little from what
+was said before is passed over.
 """
 
 from __future__ import annotations

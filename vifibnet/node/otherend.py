@@ -30,7 +30,7 @@ class End:
     more beats of it, ``asked`` until when it wants more of ours, ``used`` until when we take the tunnel for
     busy, ``busy`` until when one of us does, ``alive`` when we began to hear each other, ``died`` when that
     ended, ``shunned`` when it was found to be lossy, ``introduced`` when babeld was last told of it,
-    ``inquired`` when others were asked in its stead."""
+    ``inquired`` when others were asked in its stead, ``quiet`` until when babeld misses nothing of it."""
 
     tap: str
     address: IPv6Address
@@ -57,6 +57,7 @@ class End:
     shunned: float = 0.0
     introduced: float = 0.0
     inquired: float = 0.0
+    quiet: float = 0.0
 
     @property
     def lossy(self) -> bool:

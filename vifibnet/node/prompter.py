@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import IPv6Address, IPv6Network
 
-from vifibnet.wire.babelpacket import FAR, datagram, ihu, introduction, questions, silence
+from vifibnet.wire.babelpacket import FAR, datagram, ihu, introduction, patience, questions, silence
 
 HOLDS = 30.0
 """Seconds that babeld believes it, at least, when it hears nothing else."""
@@ -65,6 +65,12 @@ class Prompter:
         number = self._numbers[interface, neighbour]
         self._numbers[interface, neighbour] += FAR + 1
         self._send(interface, neighbour, silence(number))
+
+    def quieten(self, interface: str, neighbour: IPv6Address) -> None:
+        """Have babeld, which hears the neighbour well, miss no unicast hellos of it for some minutes."""
+        number = self._numbers[interface, neighbour]
+        self._numbers[interface, neighbour] += FAR + 1
+        self._send(interface, neighbour, patience(number))
 
     def _send(self, interface: str, neighbour: IPv6Address, payload: bytes) -> None:
         self._put(interface, self._own, datagram(neighbour, self._own, payload))

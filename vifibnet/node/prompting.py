@@ -40,6 +40,12 @@ INQUIRED = 1.0
 FEW = 50
 """So many destinations others are asked about at most: where there are many, so are the ways."""
 
+QUIET = 60.0
+"""Seconds after which babeld, which may be another one by then, is told again to miss no unicast hellos."""
+
+ENOUGH = 0xC000
+"""The two last hellos in a neighbour's reach, a bit each: whoever has sent these can be reached."""
+
 STALE = 0.1
 """Seconds after waking in which beats may come that were sent long before."""
 
@@ -77,6 +83,7 @@ class Prompting:
         patience = INTRODUCED * max(1.0, hello)
         fresh = {key: end for key, end in ends.items() if self._is_fresh(end, woken, patience)}
         if not (fresh or any(end.cost or end.told or not end.mutual for end in ends.values())):
+            self._quieten(ends)
             return True
         for each in ends.values():
             # Of those that are no neighbours of babeld's at all.
@@ -102,7 +109,7 @@ class Prompting:
     def _introduce(self, end: End, hello: float, *, known: bool) -> None:
         """babel would wait for two hellos, of which we need none to believe in the tunnel."""
         if self._now - end.introduced >= AGAIN:
-            end.introduced, end.before = self._now, LINK
+            end.introduced, end.before, end.quiet = self._now, LINK, 0.0
             self._prompter.introduce(end.tap, end.address, max(LINK, end.cost), hello, known=known)
             end.told = end.cost
             self._curious[end.tap] = end
@@ -149,3 +156,12 @@ class Prompting:
         for way, prefixes in self._elsewhere(end.tap, str(end.address)).items():
             self._prompter.inquire(way.interface, IPv6Address(way.via), prefixes[:left])
             left -= len(prefixes[:left])
+
+    def _quieten(self, ends: Mapping[tuple[str, bytes], End]) -> None:
+        """Where all is well, spare babeld and us what it makes of hellos that nobody sends."""
+        due = {key: end for key, end in ends.items() if self._now >= end.quiet}
+        for neighbour in self._neighbours() if due else ():
+            end = due.get((neighbour.interface, IPv6Address(neighbour.address).packed))
+            if end is not None and neighbour.reach & ENOUGH == ENOUGH:
+                self._prompter.quieten(end.tap, end.address)
+                end.quiet = self._now + QUIET

@@ -22,6 +22,9 @@ waits that long for what we know of others, and all of it costs some 30 bytes a 
 
 ASK_AGAIN = 0.2
 """Seconds within which a request for a lost route is repeated, twice."""
+RTT_DECAY = 24
+"""What a new round-trip time counts beside those before, of 256; there is one in three hellos. With babeld's
+own 42 the cost of a tunnel changes with almost every one, and then babeld tells all its routes anew."""
 
 KEY_LENGTHS = range(16, 33)
 """How many bytes a key may have: blake2s takes no more, and fewer could be guessed."""
@@ -152,6 +155,8 @@ def _add_interface(settings: BabeldSettings, name: str) -> str:
     kind = "tunnel" if name in settings.tunnels else "auto"
     words = [f"interface {_quoted(name)} type {'wireless' if settings.wireless else kind}"]
     words += [f"hello-interval {_seconds(settings.hello)} update-interval {_seconds(settings.update)}"]
+    if name in settings.tunnels:
+        words.append(f"rtt-decay {RTT_DECAY}")
     # openvpn authenticates the tunnels, and node.prompter has no key.
     signed = settings.key is not None and name not in settings.tunnels
     return " ".join(words + (["key vifibnet"] if signed else []))

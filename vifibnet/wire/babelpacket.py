@@ -75,6 +75,17 @@ def silence(number: int) -> bytes:
     return _packet(*(_hello(flag, each, 0) for flag, each in flags))
 
 
+def patience(number: int) -> bytes:
+    """A unicast hello that announces the next one for as late as can be said, eleven minutes.
+
+    Whoever has sent none misses one, to babeld, each time that it looks (1.12, check_neighbours), which is
+    after one and a half hello intervals; it then goes through all routes of that neighbour and tells each of
+    them anew on its control socket. ``number`` is what the next unicast hello would have; this one is too far
+    from those before to count together with them, and alone it is not enough (see introduction).
+    """
+    return _packet(_hello(_UNICAST, number + FAR, 655.35))
+
+
 def _packet(*tlvs: bytes) -> bytes:
     body = b"".join(tlvs)
     return struct.pack("!BBH", _MAGIC, _BABEL_VERSION, len(body)) + body

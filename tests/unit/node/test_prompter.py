@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.node.prompter import HOLDS, Prompter
-from vifibnet.wire.babelpacket import FAR, datagram, ihu, introduction, questions, silence
+from vifibnet.wire.babelpacket import FAR, datagram, ihu, introduction, patience, questions, silence
 
 OWN, PEER = IPv6Address("fe80::1"), IPv6Address("fe80::2")
 
@@ -73,6 +73,14 @@ class PrompterTests(SynchronousTestCase):
         self.prompter.forget("lo", PEER)
         self.prompter.introduce("lo", PEER, 96, 1.0, known=True)
         packets = [silence(2), introduction(96, HOLDS, 1.0, FAR + 3, known=True)]
+        self.assertEqual(self.raw.sent[1:], [(datagram(PEER, OWN, each), self.where) for each in packets])
+
+    def test_quietens(self) -> None:
+        """These hellos count, too."""
+        self.prompter.introduce("lo", PEER, 96, 1.0, known=True)
+        self.prompter.quieten("lo", PEER)
+        self.prompter.quieten("lo", PEER)
+        packets = [patience(2), patience(FAR + 3)]
         self.assertEqual(self.raw.sent[1:], [(datagram(PEER, OWN, each), self.where) for each in packets])
 
     def test_no_interface(self) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from vifibnet.wire.babelpacket import FAR, datagram, ihu, introduction, questions, silence
+from vifibnet.wire.babelpacket import FAR, datagram, ihu, introduction, patience, questions, silence
 
 ONE, OTHER = IPv6Address("fe80::1"), IPv6Address("fe80::2")
 
@@ -44,6 +44,10 @@ class PacketTests(SynchronousTestCase):
         self.assertEqual(
             silence(0xFFFF).hex(), "2a020018" + "0406000000000000" + far + "0406" + "8000" + "3fff" + "0000"
         )
+
+    def test_patience(self) -> None:
+        """A unicast hello that is far from the last one; the next comes as late as can be said."""
+        self.assertEqual(patience(0xFFFF).hex(), "2a020008" + "0406" + "8000" + "3fff" + "ffff")
 
     @given(st.binary(max_size=99))
     def test_datagram(self, payload: bytes) -> None:
