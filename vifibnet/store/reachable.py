@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 
 from vifibnet.model.addresses import Prefix
 
@@ -16,6 +17,9 @@ _ANY = (
     " WHERE slot = 1 + CAST(? * (SELECT max(slot) FROM peer) AS INTEGER)"
 )
 """The peer at a random fraction of all slots, 0 to 1."""
+
+_Row = tuple[str, str, float]
+"""A peer's bits, its endpoints, and when it declared itself."""
 
 
 def put(db: sqlite3.Connection, prefix: Prefix, endpoints: str, now: float) -> None:
@@ -44,23 +48,23 @@ def sample(
 ) -> list[tuple[Prefix, str]]:
     """Up to ``count`` in random order of those who declared themselves after ``since``, with endpoints."""
     unwanted = {prefix.bits for prefix in exclude}
+    # Some of those drawn may be unwanted or too old.
+    wanted = (
+        (Prefix.from_bits(bits), endpoints)
+        for bits, endpoints, declared in _candidates(db, rng, count, count + len(unwanted) + 8)
+        if bits not in unwanted and declared > since
+    )
+    return list(islice(wanted, max(0, count)))
+
+
+def _candidates(db: sqlite3.Connection, rng: random.Random, count: int, most: int) -> Iterator[_Row]:
+    """Up to so many in random order, looked up as they are asked for; only a bad guess may come twice."""
     if count == 1:
         # What most ask for is seldom more than one query; a bad guess makes nobody else more likely.
-        guess = db.execute(_ANY, (rng.random(),)).fetchone()
-        if guess and guess[0] not in unwanted and guess[2] > since:
-            return [(Prefix.from_bits(guess[0]), guess[1])]
+        yield from db.execute(_ANY, (rng.random(),)).fetchall()
     slots = _slots(db)
-    # Some of those drawn may be unwanted or too old.
-    found: list[tuple[Prefix, str]] = []
-    for slot in _draw(rng, slots, min(slots, count + len(unwanted) + 8)):
-        if len(found) >= count:
-            break
-        bits, endpoints, declared = db.execute(
-            "SELECT bits, endpoints, declared FROM peer WHERE slot = ?", (slot,)
-        ).fetchone()
-        if bits not in unwanted and declared > since:
-            found.append((Prefix.from_bits(bits), endpoints))
-    return found
+    for slot in _draw(rng, slots, min(slots, most)):
+        yield db.execute("SELECT bits, endpoints, declared FROM peer WHERE slot = ?", (slot,)).fetchone()
 
 
 def _draw(rng: random.Random, slots: int, most: int) -> Iterator[int]:

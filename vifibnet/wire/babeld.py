@@ -22,6 +22,7 @@ waits that long for what we know of others, and all of it costs some 30 bytes a 
 
 ASK_AGAIN = 0.2
 """Seconds within which a request for a lost route is repeated, twice."""
+
 RTT_DECAY = 24
 """What a new round-trip time counts beside those before, of 256; there is one in three hellos. With babeld's
 own 42 the cost of a tunnel changes with almost every one, and then babeld tells all its routes anew."""
