@@ -15,7 +15,7 @@ lint: install
 	.venv/bin/lint-imports --config setup.cfg
 
 # All of them run, one after the other, also when one misses its goal; then it fails. Each alone: make bench-load.
-BENCHES = join registry_load fuzz registry_calls graph load throughput
+BENCHES = join registry_load fuzz registry_calls registry_store graph load throughput
 OPTIONS_graph = --seeds 2
 
 bench: install

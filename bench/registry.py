@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,6 +115,15 @@ def _populate(home: Path, authority: Authority, nodes: int, request: str) -> Non
                 f"INSERT INTO {table} ({', '.join(model)}) VALUES ({marks})",
                 ({**model, **_own(number, model)} for number in range(nodes)),
             )
+        db.executemany("INSERT INTO prefix (bits) VALUES (?)", ((bits,) for bits in _free(nodes)))
+
+
+def _free(nodes: int) -> Iterator[str]:
+    """What is left above so many prefixes, in as few pieces as possible."""
+    while nodes < 1 << LENGTH:
+        piece = nodes & -nodes or 1 << LENGTH
+        yield Prefix(nodes, LENGTH).bits[: LENGTH + 1 - piece.bit_length()]
+        nodes += piece
 
 
 def _own(number: int, model: dict[str, Any]) -> dict[str, Any]:
