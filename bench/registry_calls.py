@@ -8,8 +8,8 @@ The goals are multiples of ``re6stnet's way`` (see ``bench.threaded``): a connec
 TLS. What is like for like is told as well: AMP beside the threaded server with keep-alive and mutual TLS,
 XML-RPC beside its XML-RPC with keep-alive, and TLS or none on both sides. In ``AMP, 16 ahead`` a client does
 not wait for an answer before it calls again on one connection, which HTTP cannot do: as many calls are
-under way as 16 clients would make. ``bare Twisted, TLS`` does nothing for a call: more cannot be had over
-TLS (see ``bench.bare``).
+under way as 16 clients would make. ``bare Twisted, TLS`` does nothing for a call: more cannot be had call
+by call over TLS (see ``bench.bare``).
 
 Prints a table on stderr and a JSON document on stdout; exits 1 when a goal is missed. The limits of calls per
 address and of connections per certificate are lifted: all these clients have the same ones.
