@@ -85,6 +85,9 @@ class KernelTests(KernelTestCase):
         for tap in TAPS:
             self.assertIn(f"{tap}: <NO-CARRIER,BROADCAST,MULTICAST,UP> mtu 1400", links)
             self.assertEqual(Path(f"/proc/sys/net/ipv6/conf/{tap}/accept_ra").read_text(), "0\n")
+            asks = Path(f"/proc/sys/net/ipv6/neigh/{tap}")
+            self.assertEqual((asks / "retrans_time_ms").read_text(), "100\n")
+            self.assertEqual((asks / "mcast_solicit").read_text(), "30\n")
         self.assertEqual(Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text(), "1\n")
         command("ping", "-6", "-c1", "-W1", str(ADDRESS))
         for nobody in (SUBNET[2], NETWORK[-1]):

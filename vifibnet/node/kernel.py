@@ -52,6 +52,11 @@ TAP_SYSCTLS = {
     "ignore_routes_with_linkdown": "1",
 }
 
+RESOLVE = "retrans 100 ucast_probes 30 mcast_probes 30"
+"""How a tap asks for the hardware address of a neighbour (RFC 4861): again after so many milliseconds, for
+three seconds altogether as by default. The kernel forgets the addresses when a tap loses its carrier, and
+would wait a second to ask again where the first question went into a tunnel that was just coming up."""
+
 _SYSCTL = Path("/proc/sys/net/ipv6/conf")
 
 
@@ -94,6 +99,7 @@ class Kernel:
             for line in (
                 f"tuntap add dev {name} mode tap",
                 f"link set dev {name} mtu {mtu} multicast on addrgenmode {mode}",
+                f"ntable change name ndisc_cache dev {name} {RESOLVE}",
             )
         )
         for name in names:
