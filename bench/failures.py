@@ -63,15 +63,18 @@ class Stage:
     # -- before --------------------------------------------------------------------------------------
 
     async def whole(self, timeout: float = 90.0) -> LabReport:
-        """Wait until all reach all and nobody is about to open another tunnel."""
+        """Wait until all reach all and nobody is about to open another tunnel, or to drop one."""
         await self.lab.all_reached(timeout=timeout)
+        lab = self.lab.settings
         deadline = self.reactor.seconds() + timeout / 3
         while True:
             report = await self.lab.reports(True)
             lacking = [
                 node
                 for node in report.nodes
-                if len(node.tunnels) + len(node.served) < self.enough or not node.routes
+                if len(node.tunnels) + len(node.served) < self.enough
+                or len(node.tunnels) > lab.connection_count
+                or not node.routes
             ]
             if not lacking or self.reactor.seconds() > deadline:
                 return report
@@ -340,14 +343,19 @@ async def half_vanishes(stage: Stage) -> Verdict:
     survivors = [name for name in names if name not in victims]
     left = [edge for edge in report.edges if edge <= set(survivors)]
     whole_still = connected(survivors, left)
+    if stage.trace is not None:
+        await stage.trace.begin(lab, survivors)
     began = stage.reactor.seconds()
     await lab.underlay.darken(stage.index(name) for name in victims)
     took = stage.reactor.seconds() - began
     reach = await lab.reach(survivors, survivors, timeout=PATIENCE, interval=0.05)
-    await stage.mend()
     seconds = math.inf if reach.missing else took + reach.longest
     left_over = "still" if whole_still else "no longer"
-    print(f"{len(survivors)} survivors, {left_over} connected: {seconds:.2f} s", file=sys.stderr)
+    title = f"{len(survivors)} survivors, {left_over} connected: {seconds:.2f} s"
+    print(title, file=sys.stderr)
+    if stage.trace is not None:
+        await stage.trace.end(f"{title}; {' '.join(survivors)}; {reach.seconds}", began)
+    await stage.mend()
     return Verdict(0, seconds, seconds)
 
 

@@ -71,13 +71,16 @@ class Trace:
             except ConnectError:
                 self.note(name, "has no babeld")
 
-    async def end(self, title: str, began: float, pulse: Pulse) -> None:
-        """Write it down, with the pings that were lost."""
+    async def end(self, title: str, began: float, pulse: Pulse | None = None) -> None:
+        """Write it down, with the pings that were lost where there were any."""
         for monitor in self.monitors:
             if monitor.transport is not None:
                 monitor.transport.loseConnection()
-        text = [f"=== {title}; behind {pulse.behind * 1000:.0f} ms"]
-        for first, end in pulse.holes():
+        text = [f"=== {title}"]
+        if pulse is not None:
+            text[0] += f"; behind {pulse.behind * 1000:.0f} ms"
+        for first, end in pulse.holes() if pulse is not None else ():
+            assert pulse is not None
             self.lines.append((pulse.due(first), "PING", f"{end - first} are lost from here"))
             self.lines.append((pulse.due(end), "PING", "answered again from here"))
         for when, host, line in sorted(self.lines):

@@ -290,6 +290,44 @@ class LanTests(TestCase):
         # It has said goodbye: no timeout is needed.
         await eventually(lambda: not one.routes(), "no route", timeout=3)
 
+    def monitor(self, node: Node) -> Callable[[], bytes]:
+        """Listen to a babeld; what it returns tells all that was said until then."""
+        told: list[bytes] = []
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.connect(str(node.settings.socket))
+        listener.sendall(b"monitor\n")
+        listener.setblocking(False)
+
+        def listen() -> bytes:
+            with contextlib.suppress(BlockingIOError):
+                told.append(listener.recv(1 << 20))
+            return b"".join(told)
+
+        return listen
+
+    async def test_introduced(self) -> None:
+        """Who has sent a hello between its regular ones before it was introduced is not forgotten before the
+        hellos of its introduction run out."""
+        one, cable = Node(self, 1, lan=("eth0",)), Namespace()
+        self.addCleanup(cable.destroy)
+        one.namespace.connect(cable, 0)
+        await one.start()
+        await eventually(lambda: any(each.address for each in one.babeld.interfaces), "an address")
+        (own,) = (each.address for each in one.babeld.interfaces if each.address)
+        listen, stranger = self.monitor(one), IPv6Address("fe80::77")
+        with one.namespace.entered():
+            prompter = Prompter(IPv6Address(own))
+            self.addCleanup(prompter.close)
+            # What makes babeld forget one that it knows makes one known that it does not.
+            prompter.forget("eth0", stranger)
+            await eventually(lambda: b"add neighbour" in listen(), "a neighbour")
+            prompter.introduce("eth0", stranger, 96, one.settings.hello)
+        await eventually(lambda: b"flush neighbour" in listen(), "hellos have run out")
+        before = listen().partition(b"flush neighbour")[0]
+        self.assertIn(b"rxcost 96 txcost 96 cost 96", before)
+        self.assertIn(b"rxcost 65535 txcost 96 cost 65535", before)
+
     async def test_quiet(self) -> None:
         """babeld tells the routes of a neighbour without unicast hellos anew all the time, until it is told
         that none are to be expected; the neighbour's own hellos count as before."""
@@ -298,17 +336,10 @@ class LanTests(TestCase):
         await one.start()
         await two.start()
         await eventually(lambda: one.routes() == {two.subnet}, "a route")
-        told: list[bytes] = []
-        listener = socket.socket(socket.AF_UNIX)
-        self.addCleanup(listener.close)
-        listener.connect(str(one.settings.socket))
-        listener.sendall(b"monitor\n")
-        listener.setblocking(False)
+        listen = self.monitor(one)
 
         def count(kind: bytes) -> int:
-            with contextlib.suppress(BlockingIOError):
-                told.append(listener.recv(1 << 20))
-            return b"".join(told).count(b"change " + kind)
+            return listen().count(b"change " + kind)
 
         self.assertEqual(count(b"route"), 0)
         await eventually(lambda: count(b"route") > 5, "the same route again and again")

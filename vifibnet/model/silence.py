@@ -1,7 +1,8 @@
 """When to doubt a tunnel, and when to give it up: long before openvpn would, but not without need.
 
 One that is doubted is still there while another is opened beside it. So the doubt may come early, and nothing
-is lost where it was a mistake: then there is one tunnel too many for a while.
+is lost where it was a mistake: then there is one tunnel too many for a while. It comes even earlier where
+many are silent at once: many others may be gone, too, and this may be all that connects us to anybody.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from typing import Protocol
 SLOW = 0.7
 """Seconds after which a tunnel that is not up yet is believed to come to nothing."""
 
+HURRIED = 0.25
+"""The same where many tunnels are silent."""
+
 DOUBT = 0.3
-"""Seconds of silence after which one that was up is believed to be dead. (It is called silent only after two
-missing heartbeats.)"""
+"""Seconds of silence after which one that was up is believed to be dead, at once where many are silent. It is
+called silent only after two missing heartbeats."""
 
 SILENCE = 1.5
 """Seconds of silence after which a tunnel is given up."""
@@ -42,12 +46,12 @@ class Watched(Protocol):
         """When the silence began."""
 
 
-def doubtful(tunnel: Watched, woken: float, now: float) -> bool:
+def doubtful(tunnel: Watched, woken: float, now: float, *, hurry: bool) -> bool:
     """Whether it is not to be relied on that it is up, or soon will be. ``woken`` is when the machine last
-    woke from a sleep: who was heard before that only is doubted at once."""
+    woke from a sleep: who was heard before that only is doubted at once. ``hurry``: many are silent."""
     if not tunnel.up:
-        return now >= tunnel.since + SLOW
-    return tunnel.silent is not None and (tunnel.silent <= woken or now >= tunnel.silent + DOUBT)
+        return now >= tunnel.since + (HURRIED if hurry else SLOW)
+    return tunnel.silent is not None and (hurry or tunnel.silent <= woken or now >= tunnel.silent + DOUBT)
 
 
 def dead(tunnel: Watched, woken: float, now: float, *, last: bool) -> bool:
@@ -59,11 +63,11 @@ def dead(tunnel: Watched, woken: float, now: float, *, last: bool) -> bool:
     return now >= tunnel.silent + (LAST_SILENCE if last else SILENCE)
 
 
-def next_doubt(tunnel: Watched, woken: float, now: float) -> float | None:
+def next_doubt(tunnel: Watched, woken: float, now: float, *, hurry: bool) -> float | None:
     """When either answer may be another one, if nothing is heard until then."""
     whens = []
     if not tunnel.up:
-        whens = [tunnel.since + SLOW]
+        whens = [tunnel.since + (HURRIED if hurry else SLOW)]
     elif tunnel.silent is not None:
         whens = [tunnel.silent + patience for patience in (DOUBT, SILENCE, LAST_SILENCE)]
         whens += [woken + ANSWERS] * (tunnel.silent <= woken)

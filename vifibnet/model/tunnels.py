@@ -174,8 +174,9 @@ def next_look(situation: Situation) -> float | None:
     whens = []
     if any(_needless(situation)) or _surplus(situation, ()):
         whens.append(situation.now + situation.settle)
+    hurry = _many_silent(situation)
     doubts = (
-        next_doubt(tunnel, situation.woken, situation.now)
+        next_doubt(tunnel, situation.woken, situation.now, hurry=hurry)
         for tunnel in situation.tunnels
         if not tunnel.stopping
     )
@@ -250,11 +251,7 @@ def _surplus(situation: Situation, drops: Iterable[Drop]) -> list[Drop]:
     if _missing(situation) >= 0:
         return []
     dropped = {drop.tap for drop in drops}
-    there = [
-        each
-        for each in situation.tunnels
-        if not (each.stopping or each.tap in dropped or _doubtful(situation, each))
-    ]
+    there = [each for each in _reliable(situation) if not (each.stopping or each.tap in dropped)]
     there.sort(key=lambda tunnel: (tunnel.up, *_worth(tunnel, situation.now)))
     reason = f"no more than {situation.connection_count} are wanted"
     excess = max(0, len(there) - max(1, situation.connection_count))
@@ -263,12 +260,19 @@ def _surplus(situation: Situation, drops: Iterable[Drop]) -> list[Drop]:
 
 def _missing(situation: Situation) -> int:
     """How many tunnels there are too few; less than 0 for too many. Those that are doubted do not count."""
-    there = sum(not _doubtful(situation, tunnel) for tunnel in situation.tunnels)
-    return situation.connection_count - there
+    return situation.connection_count - len(_reliable(situation))
 
 
-def _doubtful(situation: Situation, tunnel: Tunnel) -> bool:
-    return doubtful(tunnel, situation.woken, situation.now)
+def _reliable(situation: Situation) -> list[Tunnel]:
+    """Those that are up, or will be soon, as far as anybody knows."""
+    woken, now, hurry = situation.woken, situation.now, _many_silent(situation)
+    return [each for each in situation.tunnels if not doubtful(each, woken, now, hurry=hurry)]
+
+
+def _many_silent(situation: Situation) -> bool:
+    """Whether that are half of those that are wanted, or more."""
+    silent = sum(each.up and not each.stopping and each.silent is not None for each in situation.tunnels)
+    return 0 < situation.connection_count <= 2 * silent
 
 
 def _dead(situation: Situation, drops: Iterable[Drop]) -> Iterator[Drop]:

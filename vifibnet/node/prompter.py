@@ -40,15 +40,13 @@ class Prompter:
         """From now on the neighbour hears us at this cost, until it says something else itself."""
         self._send(interface, neighbour, ihu(cost, HOLDS))
 
-    def introduce(
-        self, interface: str, neighbour: IPv6Address, cost: int, hello: float, *, known: bool
-    ) -> None:
+    def introduce(self, interface: str, neighbour: IPv6Address, cost: int, hello: float) -> None:
         """Have babeld take the neighbour for reachable at this cost without waiting for two of its hellos,
         and tell it all routes. It is believed for three times ``hello`` seconds at most: by then its own must
-        have come. ``known``: there were any."""
+        have come."""
         number = self._numbers[interface, neighbour]
         self._numbers[interface, neighbour] += 2
-        self._send(interface, neighbour, introduction(cost, HOLDS, hello, number, known=known))
+        self._send(interface, neighbour, introduction(cost, HOLDS, hello, number))
 
     def ask(self, interface: str, neighbour: IPv6Address, prefixes: Iterable[IPv6Network]) -> None:
         """Have babeld tell all on the interface at once of its routes to these."""

@@ -20,9 +20,9 @@ but whom it does not take for reachable."""
 AGAIN = 0.1
 """Seconds after which that is said again if babeld is not convinced."""
 
-ASKED, PACE = 1.0, 50
-"""Seconds between two times that all behind a tap are told all our routes (many may come back together), and
-how many routes in a second at most."""
+ASKED, PACE = 0.25, 50
+"""Seconds between two times that all behind a tap are told all our routes (many may come back one after
+another), and how many routes in a second at most."""
 
 AT_ONCE = 1000
 """So many routes newcomers are told at once; of the others they hear when babeld tells all."""
@@ -92,11 +92,11 @@ class Prompting:
             key = (neighbour.interface, IPv6Address(neighbour.address).packed)
             end = ends.get(key)
             if fresh.pop(key, None) is not None and neighbour.cost >= INFINITY:
-                self._introduce(ends[key], hello, known=neighbour.reach > 0)
+                self._introduce(ends[key], hello)
             elif end is not None:
                 self._correct(end, neighbour)
         for end in fresh.values():
-            self._introduce(end, hello, known=False)
+            self._introduce(end, hello)
         self._ask()
         return False
 
@@ -106,11 +106,11 @@ class Prompting:
             return False
         return end.mutual and end.cost < DRAINED and self._now - end.alive < patience
 
-    def _introduce(self, end: End, hello: float, *, known: bool) -> None:
+    def _introduce(self, end: End, hello: float) -> None:
         """babel would wait for two hellos, of which we need none to believe in the tunnel."""
         if self._now - end.introduced >= AGAIN:
             end.introduced, end.before, end.quiet = self._now, LINK, 0.0
-            self._prompter.introduce(end.tap, end.address, max(LINK, end.cost), hello, known=known)
+            self._prompter.introduce(end.tap, end.address, max(LINK, end.cost), hello)
             end.told = end.cost
             self._curious[end.tap] = end
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"vif[cs](0|[1-9][0-9]{0,3})", re.ASCII)
 
 
-SPARE = 2
+SPARE = 4
 """Taps beyond those for the clients that are wanted: a tunnel that seems to be dead, or does not come up, is
-still there when another one is opened beside it."""
+still there when another one is opened beside it, and when that does not come up either."""
 
 
 def client_taps(count: int) -> tuple[str, ...]:

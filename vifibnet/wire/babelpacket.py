@@ -30,16 +30,18 @@ def ihu(cost: int, interval: float) -> bytes:
     return _packet(_ihu(cost, interval))
 
 
-def introduction(cost: int, interval: float, hello: float, number: int, *, known: bool) -> bytes:
+def introduction(cost: int, interval: float, hello: float, number: int) -> bytes:
     """The same, from somebody whom babeld shall take for reachable at once, and who wants to know all routes.
 
     babeld (1.12, neighbour.c, two_three) demands two hellos out of three for that. Unicast ones (section
     4.6.5) have a history of their own; ``number`` is that of the first of two. babeld forgets them after 2.7
-    times ``hello`` seconds: by then the neighbour's own hellos must have come. One that is not ``known`` by
-    any of these is given one that starts their history, because babeld would forget the whole neighbour
-    otherwise; its own first one starts it anew.
+    times ``hello`` seconds: by then the neighbour's own hellos must have come.
+
+    It forgets a whole neighbour that has sent no other hellos, or only some between the regular ones, which
+    announce no more (check_neighbours): with one that does, their history begins; the neighbour's own next
+    one begins it anew.
     """
-    hellos = [] if known else [_hello(0, 0, hello)]
+    hellos = [_hello(0, number, hello)]
     hellos += [_hello(_UNICAST, number + more, hello) for more in range(2)]
     return _packet(*hellos, _ihu(cost, interval), struct.pack("!BBBB", _REQUEST, 2, _WILDCARD, 0))
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.model.silence import ANSWERS, DOUBT, LAST_SILENCE, SILENCE, SLOW
+from vifibnet.model.silence import ANSWERS, DOUBT, HURRIED, LAST_SILENCE, SILENCE, SLOW
 from vifibnet.model.tunnels import (
     FIRST_RETRY,
     HASTE,
@@ -107,9 +107,11 @@ def situations(draw: st.DrawFn) -> Situation:
 
 def counts(situation: Situation, tunnel: Tunnel) -> bool:
     """Whether it is there or soon will be, as far as anybody knows."""
+    silent = [each for each in situation.tunnels if each.up and not each.stopping and each.silent is not None]
+    hurry = len(silent) >= situation.connection_count / 2 > 0
     if tunnel.up:
-        return tunnel.silent is None or tunnel.silent > max(situation.woken, NOW - DOUBT)
-    return tunnel.since > NOW - SLOW
+        return tunnel.silent is None or (not hurry and tunnel.silent > max(situation.woken, NOW - DOUBT))
+    return tunnel.since > NOW - (HURRIED if hurry else SLOW)
 
 
 def counting(situation: Situation) -> int:
@@ -400,9 +402,27 @@ class SilentTests(SynchronousTestCase):
     def test_others_beside(self) -> None:
         """Before that another tunnel is opened in its place."""
         others = tuple(Peer(node(number)) for number in range(5, 9))
-        for silences, count in (((0.2, None), 0), ((0.4, None), 1), ((0.4, 0.4), 2)):
-            actions = plan(self.situation(*silences, peers=others), Random(1))
+        for silences, count in (((0.2, None, None), 0), ((0.4, None, None), 1)):
+            situation = replace(self.situation(*silences, peers=others), connection_count=3)
+            actions = plan(situation, Random(1))
             self.assertEqual([type(action) for action in actions], [Open] * count)
+
+    def test_many_at_once(self) -> None:
+        """Where half of all or more are silent they are doubted at once, and so is soon what is opened in
+        their place and does not come up: others are opened beside it, as long as there are taps."""
+        others = tuple(Peer(node(number)) for number in range(5, 9))
+        situation = self.situation(0.0, 0.0, peers=others)
+        first = [each for each in plan(situation, Random(1)) if isinstance(each, Open)]
+        self.assertEqual(len(first), 2)
+        trying = tuple(Tunnel(each.tap, each.peer, up=False, since=NOW) for each in first)
+        situation = replace(
+            situation, tunnels=(*situation.tunnels, *trying), free_taps=("vifc4", "vifc5", "vifc6")
+        )
+        self.assertEqual(plan(situation, Random(1)), [])
+        self.assertEqual(next_look(situation), NOW + HURRIED)
+        more = plan(replace(situation, now=NOW + HURRIED), Random(1))
+        self.assertEqual([type(each) for each in more], [Open] * 2)
+        self.assertEqual(len({each.peer for each in (*first, *more)}), 4)
 
     def test_woken(self) -> None:
         """Whoever was heard only before the sleep is doubted at once, and given up soon, be it the last."""

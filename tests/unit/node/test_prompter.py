@@ -46,9 +46,9 @@ class PrompterTests(SynchronousTestCase):
 
     def test_introduces(self) -> None:
         """The hellos are counted on: babeld takes a number that it had for a late one."""
-        for known, number in ((False, 0), (True, 2)):
-            self.prompter.introduce("lo", PEER, 96, 1.0, known=known)
-            packet = datagram(PEER, OWN, introduction(96, HOLDS, 1.0, number, known=known))
+        for number in (0, 2):
+            self.prompter.introduce("lo", PEER, 96, 1.0)
+            packet = datagram(PEER, OWN, introduction(96, HOLDS, 1.0, number))
             self.assertEqual(self.raw.sent.pop(), (packet, self.where))
 
     def test_asks(self) -> None:
@@ -69,15 +69,15 @@ class PrompterTests(SynchronousTestCase):
 
     def test_forgets(self) -> None:
         """The hellos that follow are counted on from there."""
-        self.prompter.introduce("lo", PEER, 96, 1.0, known=True)
+        self.prompter.introduce("lo", PEER, 96, 1.0)
         self.prompter.forget("lo", PEER)
-        self.prompter.introduce("lo", PEER, 96, 1.0, known=True)
-        packets = [silence(2), introduction(96, HOLDS, 1.0, FAR + 3, known=True)]
+        self.prompter.introduce("lo", PEER, 96, 1.0)
+        packets = [silence(2), introduction(96, HOLDS, 1.0, FAR + 3)]
         self.assertEqual(self.raw.sent[1:], [(datagram(PEER, OWN, each), self.where) for each in packets])
 
     def test_quietens(self) -> None:
         """These hellos count, too."""
-        self.prompter.introduce("lo", PEER, 96, 1.0, known=True)
+        self.prompter.introduce("lo", PEER, 96, 1.0)
         self.prompter.quieten("lo", PEER)
         self.prompter.quieten("lo", PEER)
         packets = [patience(2), patience(FAR + 3)]

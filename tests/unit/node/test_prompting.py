@@ -22,7 +22,7 @@ class Words:
         self.told: list[int] = []
         self.quietened = self.introduced = 0
 
-    def introduce(self, *_: object, **how: object) -> None:
+    def introduce(self, *_: object) -> None:
         """Somebody is there."""
         self.introduced += 1
 
@@ -52,7 +52,7 @@ class NewcomerTests(SynchronousTestCase):
         return words.told
 
     def test_few(self) -> None:
-        """A small network is told once a second."""
+        """A small network is told some times a second."""
         self.assertEqual(self.count(3, 4.5 * ASKED), [3] * 5)
 
     def test_many(self) -> None:

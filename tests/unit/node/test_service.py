@@ -444,7 +444,7 @@ class NodeServiceTests(SynchronousTestCase):
             [
                 "lock",
                 "clean",
-                "taps vifc0 vifc1 vifc2 vifc3 vifs0 1400",
+                "taps vifc0 vifc1 vifc2 vifc3 vifc4 vifc5 vifs0 1400",
                 "lo 2001:db8:42:5::1 2001:db8:42:5::/64 2001:db8:42::/48",
                 "babeld starts",
                 "vifs0 starts",
@@ -801,19 +801,19 @@ class NodeServiceTests(SynchronousTestCase):
         """They count from the first tap on; so does what the last run kept, without a registry."""
         self.set(7, mtu=1300, connection_count=1, babel_key=KEY, max_clients=9, hello=0.5)
         self.start(given=frozenset({"hello"}))
-        self.assertIn("taps vifc0 vifc1 vifc2 vifs0 1300", self.diary)
+        self.assertIn("taps vifc0 vifc1 vifc2 vifc3 vifc4 vifs0 1300", self.diary)
         self.stop()
         self.diary.clear()
         self.parts.fake_registry = None
         self.parts.know(1, 2)
         service = self.start(given=frozenset({"hello"}))
-        self.assertIn("taps vifc0 vifc1 vifc2 vifs0 1300", self.diary)
+        self.assertIn("taps vifc0 vifc1 vifc2 vifc3 vifc4 vifs0 1300", self.diary)
         self.assertEqual(len(self.parts.clients), 1)
         self.assertEqual((self.parts.openvpn.max_clients, self.parts.openvpn.mtu), (9, 1300))
         assert self.parts.told_babeld is not None
         self.assertEqual(
             (self.parts.told_babeld.hello, self.parts.told_babeld.key, self.parts.told_babeld.tunnels),
-            (1.0, KEY, ("vifc0", "vifc1", "vifc2", "vifs0")),
+            (1.0, KEY, ("vifc0", "vifc1", "vifc2", "vifc3", "vifc4", "vifs0")),
         )
         values = service.status().parameters.values
         self.assertEqual((values["hello"], values["mtu"], values["babel-key"]), ("1", "1300", "set"))
@@ -836,10 +836,17 @@ class NodeServiceTests(SynchronousTestCase):
         answer.callback(None)
         self.assertEqual(
             self.diary,
-            ["mtu vifc0 vifc1 vifc2 vifc3 vifs0 1300", "taps vifc4 1300", "babeld starts", "vifs0 starts"],
+            [
+                "mtu vifc0 vifc1 vifc2 vifc3 vifc4 vifc5 vifs0 1300",
+                "taps vifc6 1300",
+                "babeld starts",
+                "vifs0 starts",
+            ],
         )
         [told] = self.parts.fake_babeld.told
-        self.assertEqual(told.tunnels, ("vifc0", "vifc1", "vifc2", "vifc3", "vifc4", "vifs0"))
+        self.assertEqual(
+            told.tunnels, ("vifc0", "vifc1", "vifc2", "vifc3", "vifc4", "vifc5", "vifc6", "vifs0")
+        )
 
     def test_a_new_key(self) -> None:
         """babeld is told at once; nothing else happens."""
@@ -856,9 +863,9 @@ class NodeServiceTests(SynchronousTestCase):
         self.start()
         self.set(7, connection_count=3)
         self.reactor.pump([0.1] * 5)
-        self.assertIn("taps vifc4 1400", self.diary)
+        self.assertIn("taps vifc6 1400", self.diary)
         self.assertEqual([client.tap for client in self.parts.clients], ["vifc0", "vifc1", "vifc2"])
-        taps = ("vifc0", "vifc1", "vifc2", "vifc3", "vifc4", "vifs0")
+        taps = ("vifc0", "vifc1", "vifc2", "vifc3", "vifc4", "vifc5", "vifc6", "vifs0")
         self.assertEqual(self.parts.fake_babeld.told[-1].tunnels, taps)
         for client in self.parts.clients:
             client.come_up(self.reactor.seconds())
@@ -891,7 +898,9 @@ class NodeServiceTests(SynchronousTestCase):
         self.assertEqual(self.parts.fake_babeld.told, [])
         self.reactor.pump([0.1] * 100)
         [told] = self.parts.fake_babeld.told
-        self.assertEqual((told.hello, told.tunnels), (0.5, ("vifc0", "vifc1", "vifc2", "vifc3", "vifs0")))
+        self.assertEqual(
+            (told.hello, told.tunnels), (0.5, ("vifc0", "vifc1", "vifc2", "vifc3", "vifc4", "vifc5", "vifs0"))
+        )
 
     def test_overridden(self) -> None:
         """What the command line says stays; the log says so, and nobody is told anything."""
