@@ -15,7 +15,7 @@ from math import inf
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.task import LoopingCall
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING
@@ -24,6 +24,7 @@ from vifibnet.node.beatsocket import EVERYBODY, BeatSocket
 from vifibnet.node.otherend import End, meet
 from vifibnet.node.prompter import Prompter
 from vifibnet.node.prompting import STALE, Prompting
+from vifibnet.node.ticks import until_tick
 from vifibnet.node.traffic import Traffic
 from vifibnet.wire.babeld import Neighbour
 from vifibnet.wire.heartbeat import Beat, format_beat, parse_beat
@@ -106,8 +107,7 @@ class Heartbeats(Service):
         self._due = 0.0
         self._calm = False
         self._woken = -inf
-        self._loop = LoopingCall(self.look)
-        self._loop.clock = reactor
+        self._tick: IDelayedCall | None = None
 
     def startService(self) -> None:
         """Begin. Without the sockets, babel alone watches the tunnels."""
@@ -126,13 +126,14 @@ class Heartbeats(Service):
             self._close()
             return
         self._next = self._looked = self._counted = self._reactor.seconds()
-        self._loop.start(LOOK, now=True)
+        self._look_again()
 
     def stopService(self) -> None:
         """End."""
         super().stopService()
-        if self._loop.running:
-            self._loop.stop()
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
         self._close()
 
     def _close(self) -> None:
@@ -219,6 +220,11 @@ class Heartbeats(Service):
         return self._socket is not None
 
     # -- turn --------------------------------------------------------------------------------------------
+
+    def _look_again(self) -> None:
+        """All that is done so often is done in one waking."""
+        self._tick = self._reactor.callLater(until_tick(self._reactor.seconds(), LOOK), self._look_again)
+        self.look()
 
     def look(self) -> None:
         """Read what has come, judge, send what is due. One bad turn is logged."""

@@ -17,12 +17,13 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from vifibnet.model.liveness import INFINITY
+from vifibnet.node.ticks import until_tick
 from vifibnet.node.told import Told
 from vifibnet.wire import babeld as wire
 
-PAUSE = 0.03
-"""Seconds between two reads of what babeld says of itself. It waits a tenth of a second for who does not read
-(babeld 1.12, write_timeout), and hangs up then."""
+PAUSE = 0.05
+"""Seconds between two reads of what babeld says of itself, as between two looks of the heartbeats. It waits a
+tenth of a second for who does not read (babeld 1.12, write_timeout), and hangs up then."""
 
 LITTLE = 8
 """A metric that differs by less is the same: a twelfth of what the best link costs."""
@@ -76,7 +77,7 @@ class Monitor(LineOnlyReceiver):
         busy = self._replies < 2 or self._asked or self._pause or self._transport.disconnecting
         if not busy and self._listener.patient():
             self._transport.pauseProducing()
-            self._pause = self._reactor.callLater(PAUSE, self._read_on)
+            self._pause = self._reactor.callLater(until_tick(self._reactor.seconds(), PAUSE), self._read_on)
 
     def _read_on(self) -> None:
         self._pause = None

@@ -15,6 +15,7 @@ from vifibnet.model.ways import Health, Way
 from vifibnet.node.heartbeats import FORGET, LOOK, Heartbeats
 from vifibnet.node.otherend import LIVELY
 from vifibnet.node.prompting import SEIZED
+from vifibnet.node.ticks import until_tick
 from vifibnet.wire.babeld import Neighbour
 from vifibnet.wire.heartbeat import parse_beat
 
@@ -195,7 +196,7 @@ class HeartbeatTests(SynchronousTestCase):
     def wait(self, seconds: float) -> None:
         """Time passes."""
         for _ in range(round(seconds / LOOK)):
-            self.clock.advance(LOOK)
+            self.clock.advance(until_tick(self.clock.seconds(), LOOK))
 
     def test_well(self) -> None:
         """Both are fine, and babel needs no word."""
@@ -208,7 +209,7 @@ class HeartbeatTests(SynchronousTestCase):
         """Each sends one an interval, to the other's tap alone."""
         count = 0
         for _ in range(40):
-            self.clock.advance(LOOK)
+            self.clock.advance(until_tick(self.clock.seconds(), LOOK))
             count += len(self.one.wire.frames)
         self.assertLessEqual(abs(count - 40 * LOOK / INTERVAL), 1)
 
@@ -271,7 +272,7 @@ class HeartbeatTests(SynchronousTestCase):
         for which, busy, looks in [*changes, (0, False, 60), (1, False, 60)]:
             nodes[which].carried = 1000 * busy
             for _ in range(looks):
-                clock.advance(LOOK)
+                clock.advance(until_tick(clock.seconds(), LOOK))
                 self.assertEqual([node.health for node in nodes], [Health.FINE, Health.FINE])
         for node in nodes:
             node.hearts.stopService()
@@ -682,7 +683,7 @@ def trace(deeds: list[tuple[str, int, int]], make: type[Heartbeats]) -> list[obj
     for name, which, looks in deeds:
         DEEDS[name](nodes[which])
         for _ in range(looks):
-            clock.advance(LOOK)
+            clock.advance(until_tick(clock.seconds(), LOOK))
             for node in nodes:
                 babel, hearts = node.babel, node.hearts
                 seen.append((clock.seconds(), babel.cost, len(babel.said), len(babel.introduced)))
