@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
-from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from vifibnet.model.liveness import INFINITY
@@ -45,10 +45,8 @@ class Listener(Protocol):
         """Whether changes need not be told at once."""
 
 
-class Monitor(LineOnlyReceiver):
+class Monitor(TwistedProtocol):
     """Reads what babeld says, and asks it."""
-
-    delimiter = b"\n"
 
     def __init__(self, reactor: Any, listener: Listener) -> None:
         self._reactor = reactor
@@ -59,13 +57,17 @@ class Monitor(LineOnlyReceiver):
         # What was said last: the words but for verb and metric, by what they are about; the metric by these.
         self._words: dict[bytes, bytes] = {}
         self._metrics: dict[bytes, int] = {}
+        # The lines that have said the same again, and will once more; by these words.
+        self._repeats: set[bytes] = set()
+        self._repeated: dict[bytes, bytes] = {}
+        self._begun = b""
         self._pause: IDelayedCall | None = None
 
     def ask(self, line: str) -> Deferred[wire.Reply]:
         """Say one line; fires with the answer, or fails with ConnectionError."""
         answer: Deferred[wire.Reply] = Deferred()
         self._asked.append(answer)
-        self.sendLine(line.encode())
+        self._transport.write(f"{line}\n".encode())
         if self._pause is not None:
             self._pause.cancel()
             self._read_on()
@@ -73,11 +75,29 @@ class Monitor(LineOnlyReceiver):
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         """Take what has come; let more come together before the next look."""
-        super().dataReceived(data)
-        busy = self._replies < 2 or self._asked or self._pause or self._transport.disconnecting
-        if not busy and self._listener.patient():
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        for line in lines:
+            if line not in self._repeats:
+                self._take(line)
+        if self._pause is None and self._is_patient():
             self._transport.pauseProducing()
-            self._pause = self._reactor.callLater(until_tick(self._reactor.seconds(), PAUSE), self._read_on)
+            self._rest()
+
+    def _is_patient(self) -> bool:
+        busy = self._replies < 2 or self._asked or self._transport.disconnecting
+        return not busy and self._listener.patient()
+
+    def _rest(self) -> None:
+        self._pause = self._reactor.callLater(until_tick(self._reactor.seconds(), PAUSE), self._look)
+
+    def _look(self) -> None:
+        """Read what there is, if that will do. The reactor, which would take two turns and two calls of the
+        kernel for it, is told only when something else is to be done, or the connection has ended."""
+        self._pause = None
+        if not (self._is_patient() and self._transport.doRead() is None and self._is_patient()):
+            self._read_on()
+        elif self._pause is None:
+            self._rest()
 
     def _read_on(self) -> None:
         self._pause = None
@@ -98,18 +118,20 @@ class Monitor(LineOnlyReceiver):
         for answer in asked:
             answer.errback(ConnectionError("babeld is gone"))
 
-    def lineReceived(self, line: bytes) -> None:  # noqa: N802
-        """One of thousands."""
+    def _take(self, line: bytes) -> None:
         verb, _, rest = line.partition(b" ")
         words, metric = _without_metric(rest)
-        if verb == b"change" and _is_same(metric, self._metrics.get(words)):
+        if verb == b"change" and _is_same(metric, before := self._metrics.get(words)):
+            if metric == before:
+                self._repeats.add(line)
+                self._repeated[words] = line
             return
         self._remember(verb, words, metric)
         event = wire.parse_monitor(line.decode(errors="replace"))
         if isinstance(event, wire.Reply):
             self._replies += 1
             if self._replies == 1:
-                self.sendLine(b"monitor")
+                self._transport.write(b"monitor\n")
             elif self._replies == 2:
                 self._listener.known(self, self._dump)
             elif self._asked:
@@ -124,7 +146,9 @@ class Monitor(LineOnlyReceiver):
         if verb not in (b"add", b"change", b"flush"):
             return
         about = b" ".join(words.split(b" ", 2)[:2])
-        self._metrics.pop(self._words.pop(about, b""), None)
+        old = self._words.pop(about, b"")
+        self._metrics.pop(old, None)
+        self._repeats.discard(self._repeated.pop(old, b""))
         if verb != b"flush":
             self._words[about] = words
             self._metrics[words] = metric

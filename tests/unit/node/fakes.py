@@ -8,8 +8,10 @@ from pathlib import Path
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from vifibnet.errors import RegistryUnreachable, UnknownNode
@@ -212,3 +214,22 @@ class FakeHeartbeats(Service, FakeLeaving):
 
     def prompt(self) -> None:
         """There is nothing to say."""
+
+
+class Pipe(StringTransport):
+    """The transport of ``end``, from which it may also read what waits in it."""
+
+    def __init__(self) -> None:
+        """Nothing waits."""
+        super().__init__()
+        self.end: IProtocol | None = None
+        self.waiting: list[str] = []
+        self.ended: Failure | None = None
+
+    def doRead(self) -> Failure | None:  # noqa: N802
+        """As the reactor does (IReadDescriptor)."""
+        lines, self.waiting = self.waiting, []
+        if lines:
+            assert self.end is not None
+            self.end.dataReceived("".join(f"{line}\n" for line in lines).encode())
+        return self.ended

@@ -11,11 +11,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.unit.node.fakes import Pipe
 from tests.unit.node.processes import FakeReactor
 from vifibnet.errors import BabeldDeaf
 from vifibnet.interfaces import IKernel
@@ -114,7 +114,7 @@ class BabeldTests(SynchronousTestCase):
         address, factory, *_ = self.reactor.unixClients[-1]
         self.assertEqual(address, str(self.state / "babeld.sock"))
         protocol = factory.buildProtocol(None)
-        protocol.makeConnection(StringTransport())
+        protocol.makeConnection(Pipe())
         self.say(protocol, *GREETING)
         self.assertEqual(protocol.transport.value(), b"monitor\n")
         self.say(protocol, *dump, "ok")

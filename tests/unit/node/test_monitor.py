@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.unit.node.fakes import Pipe
 from tests.unit.node.test_babeld import GREETING, UP, XROUTE, neighbour, route
 from vifibnet.model.liveness import INFINITY
 from vifibnet.node.monitor import LITTLE, PAUSE, Monitor
@@ -20,12 +20,14 @@ class MonitorTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.transport = StringTransport()
+        self.transport = Pipe()
         self.told: list[str] = []
         self.changes: list[Change] = []
         self.ends = 0
         self.calm = True
+        self.asks = False
         self.monitor = Monitor(self.clock, self)
+        self.transport.end = self.monitor
         self.monitor.makeConnection(self.transport)
         self.say(*GREETING)
         self.assertEqual(self.transport.value(), b"monitor\n")
@@ -39,6 +41,8 @@ class MonitorTests(SynchronousTestCase):
 
     def changed(self, change: Change) -> None:
         self.changes.append(change)
+        if self.asks:
+            self.monitor.ask("flush interface a")
 
     def lost(self, link: Monitor) -> None:
         self.ends += 1
@@ -90,19 +94,48 @@ class MonitorTests(SynchronousTestCase):
         self.assertEqual(self.metrics(), told)
 
     def test_some_at_a_time(self) -> None:
-        """After each read there is a pause, in which babeld's lines come together."""
-        self.assertEqual(self.transport.producerState, "paused")
-        self.clock.advance(PAUSE)
-        self.assertEqual(self.transport.producerState, "producing")
-        self.say(route("change", metric=200))
-        self.assertEqual((self.metrics(), self.transport.producerState), ([200], "paused"))
+        """Between two reads there is a pause, in which babeld's lines come together; the reactor has nothing
+        to do with them."""
+        for metric in (200, 300):
+            self.transport.waiting = [route("change", metric=metric), route("change", metric=metric + 50)]
+            self.clock.advance(0.4 * PAUSE)
+            self.assertEqual(self.metrics(), [])
+            self.clock.advance(0.6 * PAUSE)
+            self.assertEqual(self.metrics(), [metric, metric + 50])
+            self.assertEqual(self.transport.producerState, "paused")
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_in_pieces(self) -> None:
+        """A line may come in several of them."""
+        for part in (
+            b"change rou",
+            route("change", metric=200).encode().removeprefix(b"change rou"),
+            b"\nch",
+        ):
+            self.monitor.dataReceived(part)
+        self.assertEqual(self.metrics(), [200])
 
     def test_impatient(self) -> None:
         """Who has to know at once is told at once."""
-        self.clock.advance(PAUSE)
         self.calm = False
+        self.clock.advance(PAUSE)
+        self.assertEqual((self.transport.producerState, self.clock.getDelayedCalls()), ("producing", []))
         self.say(route("change", metric=200))
         self.assertEqual((self.metrics(), self.transport.producerState), ([200], "producing"))
+
+    def test_ended(self) -> None:
+        """The reactor has to see that it is over."""
+        self.transport.ended = Failure(ConnectionDone())
+        self.clock.advance(PAUSE)
+        self.assertEqual((self.transport.producerState, self.clock.getDelayedCalls()), ("producing", []))
+
+    def test_asked_meanwhile(self) -> None:
+        """Who is told something may ask at once."""
+        self.asks = True
+        self.transport.waiting = [route("change", metric=200)]
+        self.clock.advance(PAUSE)
+        self.assertEqual(self.transport.value(), b"flush interface a\n")
+        self.assertEqual((self.transport.producerState, self.clock.getDelayedCalls()), ("producing", []))
 
     def test_asked(self) -> None:
         """An answer is not waited for longer than it takes."""
