@@ -27,7 +27,7 @@ the only way may lead over several of them."""
 MISSED = 2
 """So many missing beats in a row are silence."""
 
-SLACK = 0.1
+SLACK = 0.12
 """Seconds that a beat may come late: two nodes look at their tunnels only so often (see node.heartbeats)."""
 
 BACK = 3

@@ -32,6 +32,11 @@ from vifibnet.wire.heartbeat import Beat, format_beat, parse_beat
 LOOK = 0.05
 """Seconds between two looks at what has come. Reading now and then costs much less than at each frame."""
 
+STRETCH, EARLY = 1.1, 0.4 * LOOK
+"""Beats come a tenth later than told, each as many seconds earlier as the look may be that is nearest. They
+follow a schedule: where each was counted from the one before, which a look had delayed, two delays together
+were a silence after one beat was lost."""
+
 FORGET = 60.0
 """Seconds of silence after which somebody is a stranger again."""
 
@@ -248,9 +253,10 @@ class Heartbeats(Service):
         self._follow(self._partners(), now)
         heard = self._read(opened, now)
         changed = self._judge(heard if now < self._due else self._review(now), now)
-        if now >= self._next:
-            # Not "+= interval": beats that were not sent in time are lost.
-            self._next = now + self.interval
+        if now >= self._next - EARLY:
+            step = STRETCH * self.interval
+            # Beats that were not sent in time are lost.
+            self._next = (self._next if self._next > now - step else now) + step
             self._number = (self._number + 1) % 256
             self._frames = {}
             self._calm = False

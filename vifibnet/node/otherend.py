@@ -15,7 +15,7 @@ is lost, that costs little, and a bad one is found out much sooner."""
 USED = 1.0
 """Seconds for which a tunnel that has just carried packets is taken for busy."""
 
-PACE, LIVELY = 0.1, 0.175
+PACE, LIVELY = 0.1, 0.165
 """Seconds between two beats over a busy tunnel, and the interval that we tell then: who hears us looks only
 so often, and so do we."""
 

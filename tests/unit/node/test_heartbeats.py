@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv6Address, IPv6Network
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -273,6 +274,31 @@ class HeartbeatTests(SynchronousTestCase):
             nodes[which].carried = 1000 * busy
             for _ in range(looks):
                 clock.advance(until_tick(clock.seconds(), LOOK))
+                self.assertEqual([node.health for node in nodes], [Health.FINE, Health.FINE])
+        for node in nodes:
+            node.hearts.stopService()
+
+    @given(st.integers(0, 2**32 - 1))
+    def test_one_lost(self, seed: int) -> None:
+        """Nobody is taken for dead because of a single beat, though machines wake a little late."""
+        chance = Random(seed)
+        clock = Clock()
+        clock.advance(1000)
+        nodes = pair(clock)
+        for node in nodes:
+            node.hearts.startService()
+        for turn in range(400):
+            sender = nodes[turn // 60 % 2]
+            # One that is sent while all is calm; no other one for three seconds.
+            losing = turn % 60 >= 40
+            if losing and not sender.wire.lost:
+                sender.wire.every = sender.wire.sent + 1
+            clock.advance(until_tick(clock.seconds(), LOOK) + 0.01 * chance.random())
+            if sender.wire.lost:
+                sender.wire.every = 0
+            if not losing:
+                sender.wire.lost = 0
+            if turn > 20:
                 self.assertEqual([node.health for node in nodes], [Health.FINE, Health.FINE])
         for node in nodes:
             node.hearts.stopService()
