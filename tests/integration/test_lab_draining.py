@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from functools import partial
 
 from twisted.internet import reactor
@@ -117,3 +119,52 @@ class DrainingTests(LabCase):
             one_prefix, subnet = lab.host(one).prefix, lab.host(other).subnet
             self.assertRegex(said, rf"(?m)^  {one_prefix} on vif\w+ has no other way to 1 subnet: {subnet}$")
         await self.none_lost(began, pulse)
+
+    async def test_nothing_but_clients(self) -> None:
+        """A node that has opened no tunnel opens some before its server, over which all its packets go, is
+        started anew: nobody loses a ping. Afterwards there is one tunnel between two nodes again."""
+        lab = await self.up(nodes=3, connection_count=2, follow=True, start=False)
+        await lab.enrolment.set({"roll": "1"})
+        await lab.stop("h0")
+        await lab.node("h0").start(self.configured(lab, "h0", "connection-count 0"))
+        await self.start(lab, "h1", "h2")
+        await self.all_reached(lab)
+        await self.hangup(lab, "h0", "changed: --connection-count", "connection-count 2")
+        await self.eventually(lab, "h0", lambda node: not node.tunnels and len(node.served) == 2)
+        ends = (("h0", "h1"), ("h1", "h0"), ("h2", "h0"), ("h1", "h2"))
+        pulses = [self.pulse(lab, source, target) for source, target in ends]
+        await sleep(reactor, 1.0)
+        began = reactor.seconds()
+        await self.hangup(lab, "h0", "changed: -- ARGUMENTS", "connection-count 2", "-- --verb 2")
+        while "the openvpn server on vifs0 is started anew" not in self.said(lab, "h0"):
+            self.assertLess(reactor.seconds(), began + 20, logs(lab))
+            await sleep(reactor, 0.1)
+        await self.eventually(lab, "h0", lambda node: len(node.tunnels) + len(node.served) == 2)
+        seconds = reactor.seconds() - began
+        # Whatever went the wrong way would be missed by then.
+        await sleep(reactor, 2.0)
+        sent = await self.none_lost(began, *pulses)
+        print(f"the only server is started anew after {seconds:.2f} s: 0 of {sent} pings lost")
+
+    @staticmethod
+    def configured(lab: Lab, name: str, *lines: str) -> list[str]:
+        """A node's command line, when its options say this as well."""
+        command = lab.node_command(name)
+        with (lab.directory(name) / "lab.conf").open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        return command
+
+    async def hangup(self, lab: Lab, name: str, expected: str, *lines: str) -> None:
+        """Have a node that runs obey these options."""
+        self.configured(lab, name, *lines)
+        pid, deadline = lab.running(name), reactor.seconds() + 10
+        assert pid is not None
+        os.kill(pid, signal.SIGHUP)
+        while f"SIGHUP: {expected}" not in self.said(lab, name):
+            self.assertLess(reactor.seconds(), deadline, logs(lab))
+            await sleep(reactor, 0.1)
+
+    @staticmethod
+    def said(lab: Lab, name: str) -> str:
+        """What a node has logged."""
+        return (lab.directory(name) / "log" / "vifibnet-node.log").read_text()

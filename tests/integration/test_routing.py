@@ -27,7 +27,8 @@ from vifibnet.model.addresses import Network, Prefix
 from vifibnet.model.endpoints import Endpoint
 from vifibnet.node.babeld import Babeld, BabeldSettings, Interface
 from vifibnet.node.kernel import Kernel
-from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer, OpenVPNSettings
+from vifibnet.node.openvpn import OpenVPNClient, OpenVPNSettings
+from vifibnet.node.openvpnserver import OpenVPNServer
 from vifibnet.node.prompter import Prompter
 from vifibnet.node.prompting import ENOUGH
 

@@ -10,7 +10,8 @@ from twisted.internet import reactor
 
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer, OpenVPNSettings
+from vifibnet.node.openvpn import OpenVPNClient, OpenVPNSettings
+from vifibnet.node.openvpnserver import OpenVPNServer
 
 
 def main(directory: Path, trusted: Path) -> None:

@@ -26,7 +26,8 @@ from tests.integration.namespaces import Namespace, ReactorInside, command, even
 from tests.unit.pki.making import identity, trusted_directory, write_identity
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer, OpenVPNSettings
+from vifibnet.node.openvpn import OpenVPNClient, OpenVPNSettings
+from vifibnet.node.openvpnserver import OpenVPNServer
 from vifibnet.node.preflight import refusal
 
 HOST, GUEST = Prefix.parse("0/16"), Prefix.parse("1/16")

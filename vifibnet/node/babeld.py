@@ -142,6 +142,10 @@ class Babeld(Service):
         known = {prefix for prefix, _ in found}
         return destinations(found + [each for each in self._ways.kept() if each[0] not in known])
 
+    def spares(self, interface: str) -> bool:
+        """Whether every destination that is reached over this interface is reached over another one, too."""
+        return frozenset([interface]) not in self.destinations()
+
     def unused(self, interface: str, via: str) -> bool:
         """Whether this neighbour, which is being left, carries nothing that has a better way."""
         return self._ways.around.unused(Way(via, interface), DRAINED)

@@ -6,6 +6,8 @@ become very expensive at both ends loses none: packets go on taking it until bab
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -15,6 +17,10 @@ from twisted.logger import Logger
 PATIENCE = 10.0
 """Seconds after which a tunnel ends even if something still goes over it. babel may have to ask the far end
 of a route for permission to use another, and does not hurry when its hello interval is long."""
+
+COMPANY = 5.0
+"""Seconds that it may take to reach otherwise what is reached over a server's tap only. Who has no other
+tunnel opens some meanwhile."""
 
 LOOK = 0.05
 """Seconds between two looks."""
@@ -78,6 +84,13 @@ class Emptying:
         except CancelledError:
             pass
         return not self._cancelled
+
+    async def wait_for(self, fulfilled: Callable[[], bool], patience: float) -> None:
+        """Before that, wait for something, at most so long, or until this is cancelled."""
+        until = self._reactor.seconds() + patience
+        with suppress(CancelledError):
+            while not fulfilled() and self._reactor.seconds() < until:
+                await self._wait(LOOK)
 
     async def _wait(self, seconds: float) -> None:
         if self._cancelled:

@@ -1,4 +1,4 @@
-"""OpenVPN processes, watched through their management sockets.
+"""An OpenVPN client, and how OpenVPN processes are watched: through their management sockets.
 
 Each process connects to a unix socket of ours, waits there until it is released, and exits when the socket
 closes: so none outlives us.
@@ -6,35 +6,21 @@ closes: so none outlives us.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from random import Random
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from vifibnet.errors import BadAddress
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node.drain import Emptying, Leaving
 from vifibnet.node.management import ManagementPort
-from vifibnet.node.supervisor import Child, Exit, Supervisor
+from vifibnet.node.supervisor import Child, Exit
 from vifibnet.wire import openvpn as wire
 from vifibnet.wire.openvpn import OpenVPNSettings
 
-__all__ = ["OpenVPNClient", "OpenVPNServer", "OpenVPNSettings", "Served"]
-
-LONGEST_POLL = 5.0
-"""Seconds between two questions to a server who is connected, at most."""
-
-ANSWER_TIMEOUT = 2.0
-"""Seconds that openvpn has to answer a question."""
+__all__ = ["OpenVPNClient", "OpenVPNSettings"]
 
 FAREWELL = 0.2
 """Seconds for the other side to hear that we stop; a second SIGTERM cuts openvpn's own wait of 2 s short."""
@@ -155,235 +141,3 @@ class OpenVPNClient:
     def _cancel_deadline(self) -> None:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-
-
-@dataclass(frozen=True)
-class Served:
-    """A peer that is connected to our server: its OpenVPN client id, the address and port it comes from,
-    when it came (the reactor's seconds), the bytes both ways so far, and its certificate's serial number."""
-
-    cid: int
-    address: str
-    port: int
-    since: float
-    bytes: int = 0
-    serial: int | None = None
-
-
-class OpenVPNServer(Service):
-    """One OpenVPN server, kept running.
-
-    ``served`` are the peers connected now; ``on_change`` is called when their set has changed.
-    """
-
-    log = Logger()
-
-    def __init__(
-        self,
-        reactor: Any,
-        rng: Random,
-        settings: OpenVPNSettings,
-        tap: str,
-        port: int,
-        proto: str,
-        on_change: Callable[[], None],
-        welcome: Callable[[Prefix, int | None], bool] = lambda *_: True,
-        before: Callable[[], Awaitable[None]] | None = None,
-        on_socket: Callable[[int], None] = lambda _: None,
-        several: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """``welcome`` says whether a peer may be connected, by its prefix and its certificate's serial
-        number; openvpn itself asks only when a client comes. ``before`` is awaited before every start;
-        ``on_socket`` is called with the process's number when it has its socket, and may raise OSError.
-        ``several``: whether we can be asked at more than one address of a family."""
-        self.tap = tap
-        self.port = port
-        self.proto = proto
-        self.served: dict[Prefix, Served] = {}
-        self._reactor = reactor
-        self._on_change = on_change
-        self._welcome = welcome
-        self._on_socket = on_socket
-        self._several = several
-        self._multihome = True
-        self._emptying: Emptying | None = None
-        self._asked: list[Deferred[None]] = []
-        # At that level the log says when a client leaves; at every level the table does.
-        greeting = ("state on", *(("log on",) if settings.verbose >= 3 else ()))
-        self._management = ManagementPort(reactor, settings.socket(tap), greeting, self._event)
-        self._poll = LoopingCall(self.poll)
-        self._poll.clock = reactor
-        self._settings = settings
-        self.supervisor = Supervisor(
-            reactor,
-            rng,
-            f"openvpn server {tap} ({port} {proto})",
-            self._command,
-            log=settings.log_file(tap),
-            before=before,
-            on_end=self._ended,
-            explain=wire.complaint,
-            insist=FAREWELL,
-        )
-
-    def startService(self) -> None:
-        """Start the server. Raises CannotListenError where its management socket cannot be made."""
-        super().startService()
-        self._management.open()
-        self.supervisor.startService()
-        self._poll.start(self._poll_interval, now=False)
-
-    def change(self, settings: OpenVPNSettings) -> None:
-        """Obey these settings: the process does so from its next start on; places count at once."""
-        self._settings = settings
-        self._poll.interval = self._poll_interval
-
-    @property
-    def _poll_interval(self) -> float:
-        return min(self._settings.hello, LONGEST_POLL)
-
-    def stopService(self) -> Deferred[None]:
-        """Stop the server, telling its clients; fires when the process is gone."""
-        super().stopService()
-        if self._poll.running:
-            self._poll.stop()
-        self._end_emptying()
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self) -> None:
-        await self.supervisor.stopService()
-        await self._management.close()
-
-    def holder(self, taps: Leaving) -> Callable[[], Deferred[None]]:
-        """A call that starts the process anew, telling its clients, if it is still the one of now; what it
-        returns fires when the old one is gone.
-
-        Before, routes are moved off its tap.
-        """
-        child = self.supervisor.child
-
-        def restart() -> Deferred[None]:
-            if not self.running or self.supervisor.child is not child or self._emptying is not None:
-                return succeed(None)
-            self._emptying = Emptying(self._reactor, taps, self.tap)
-            return Deferred.fromCoroutine(self._restart(self._emptying))
-
-        return restart
-
-    def rehome(self, taps: Leaving) -> Deferred[None]:
-        """We can be asked at several addresses now: start anew as ``holder`` does, unless that is nothing new
-        to the process."""
-        return succeed(None) if self._multihome else self.holder(taps)()
-
-    def _command(self) -> list[str]:
-        """Of the process that is about to start."""
-        # Over TCP an answer cannot come from elsewhere.
-        self._multihome = not self.proto.startswith("udp") or self._several()
-        return wire.server_command(
-            self._settings, tap=self.tap, port=self.port, proto=self.proto, multihome=self._multihome
-        )
-
-    async def _restart(self, emptying: Emptying) -> None:
-        if await emptying.empty():
-            self.log.info("the openvpn server on {tap} is started anew", tap=self.tap)
-            stopped = self.supervisor.stopService()
-            self.supervisor.startService()
-            await stopped
-        emptying.release()
-        self._emptying = None
-
-    def poll(self) -> None:
-        """Ask openvpn now who is connected (it is asked every few seconds anyway)."""
-        self._management.send("status 3")
-
-    async def dismiss(self) -> None:
-        """Disconnect whoever is not welcome any more."""
-        unwelcome = [
-            prefix for prefix, served in self.served.items() if not self._welcome(prefix, served.serial)
-        ]
-        for prefix in unwelcome:
-            self.log.info("{peer} was revoked: disconnected from {tap}", peer=str(prefix), tap=self.tap)
-        await DeferredList([Deferred.fromCoroutine(self.kick(prefix)) for prefix in unwelcome])
-
-    async def kick(self, prefix: Prefix) -> None:
-        """Disconnect a peer at once."""
-        served = self.served.pop(prefix, None)
-        if served is None:
-            return
-        self._on_change()
-        self._management.send(f"client-kill {served.cid} HALT")
-        answer: Deferred[None] = Deferred()
-        self._asked.append(answer)
-        answer.addTimeout(ANSWER_TIMEOUT, self._reactor)
-        self.poll()
-        with suppress(DeferredTimeout):
-            await answer
-
-    def _event(self, event: wire.Event) -> None:
-        match event:
-            case wire.Established():
-                self._established(event)
-            case wire.Status():
-                self._status(event)
-            case wire.State(name="CONNECTED"):
-                self._opened()
-            case wire.Log() if "client-instance exiting" in event.text:
-                self.poll()
-
-    def _opened(self) -> None:
-        """The process has its socket."""
-        pid = None if self.supervisor.child is None else self.supervisor.child.pid
-        if pid is None or not self.proto.startswith("udp"):
-            return
-        try:
-            self._on_socket(pid)
-        except OSError as error:
-            said = "{tap} sends packets that no router may fragment: small paths may lose them ({error})"
-            self.log.warn(said, tap=self.tap, error=str(error))
-
-    def _established(self, event: wire.Established) -> None:
-        try:
-            prefix = Prefix.parse(event.name)
-        except BadAddress:
-            self.log.warn("{name} is no node's name: disconnected from {tap}", name=event.name, tap=self.tap)
-            self._management.send(f"client-kill {event.cid} HALT")
-            return
-        if not self._welcome(prefix, event.serial):
-            self.log.info("{peer} was revoked: disconnected from {tap}", peer=str(prefix), tap=self.tap)
-            self._management.send(f"client-kill {event.cid} HALT")
-            return
-        if prefix not in self.served and len(self.served) >= self._settings.max_clients:
-            self.log.debug("{tap} is full: {peer} is sent away", tap=self.tap, peer=str(prefix))
-            self._management.send(f"client-kill {event.cid} HALT,{wire.FULL}")
-            return
-        self.served[prefix] = Served(
-            event.cid, event.address, event.port, self._reactor.seconds(), serial=event.serial
-        )
-        self._on_change()
-
-    def _status(self, event: wire.Status) -> None:
-        """Whoever is not in the table any more is gone: it has come before the table was written."""
-        rows = {client.cid: client for client in event.clients}
-        before = len(self.served)
-        self.served = {
-            prefix: replace(served, bytes=rows[served.cid].bytes)
-            for prefix, served in self.served.items()
-            if served.cid in rows
-        }
-        asked, self._asked = self._asked, []
-        if len(self.served) != before:
-            self._on_change()
-        for answer in asked:
-            if not answer.called:
-                answer.callback(None)
-
-    def _ended(self, end: Exit) -> None:
-        """The process has ended, and with it every tunnel it had."""
-        self._end_emptying()
-        if self.served:
-            self.served = {}
-            self._on_change()
-
-    def _end_emptying(self) -> None:
-        if self._emptying is not None:
-            self._emptying.cancel()

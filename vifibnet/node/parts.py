@@ -22,7 +22,8 @@ from vifibnet.node.heartbeats import Heartbeats, Partners
 from vifibnet.node.homes import Homes
 from vifibnet.node.kernel import Kernel
 from vifibnet.node.lock import Lock
-from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer
+from vifibnet.node.openvpn import OpenVPNClient
+from vifibnet.node.openvpnserver import OpenVPNServer
 from vifibnet.node.parameters import Parameters
 from vifibnet.node.peers import PeerRefresh
 from vifibnet.node.peertalk import Credentials, PeerTalk, Sights

@@ -15,7 +15,7 @@ from vifibnet.model.ways import Way
 from vifibnet.node.babeld import Babeld
 from vifibnet.node.config import NodeConfig
 from vifibnet.node.hearsay import Telling
-from vifibnet.node.openvpn import OpenVPNServer
+from vifibnet.node.openvpnserver import OpenVPNServer
 from vifibnet.node.trust import Trust
 from vifibnet.pki.certificates import Identity
 
@@ -78,7 +78,9 @@ class View:
     def surroundings(self) -> Surroundings:
         """What the tunnels are decided by."""
         return Surroundings(
-            served=self._served(),
+            served=frozenset(
+                peer for server in self._servers.values() if not server.leaving for peer in server.served
+            ),
             lan=self._lan,
             routes=Counter(
                 route.interface

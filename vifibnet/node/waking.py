@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from vifibnet.model.silence import ANSWERS
 from vifibnet.node.client import Silent
-from vifibnet.node.openvpn import OpenVPNServer
+from vifibnet.node.openvpnserver import OpenVPNServer
 from vifibnet.node.tunnels import Tunnels
 
 

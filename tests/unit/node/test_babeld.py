@@ -311,6 +311,7 @@ class BabeldTests(SynchronousTestCase):
         """What is reached by kept ways counts, as long as babel has none: also while it does not run."""
         protocol = self.connect(UP, neighbour(), route())
         self.assertEqual(self.babeld.destinations(), {frozenset({"vifc0"})})
+        self.assertEqual((self.babeld.spares("vifc0"), self.babeld.spares("vifc1")), (False, True))
         self.direct = {IPv6Network("2001:db8:42:8::/64"): Way("fe80::8", "vifc1")}
         self.babeld.look()
         self.reactor.advance(0)

@@ -57,3 +57,19 @@ class EmptyingTests(SynchronousTestCase):
         self.taps.left = {"vifc1"}
         Emptying(self.clock, self.taps, "vifc1").release()
         self.assertEqual(self.taps.left, {"vifc1"})
+
+    def test_wait_for(self) -> None:
+        """Something else may have to happen before, which is waited for only so long."""
+        emptying, happened = Emptying(self.clock, self.taps, "vifs0"), [False]
+        for patience, seconds, cancelled in ((5.0, 1.0, False), (0.5, 0.5, False), (5.0, 0.2, True)):
+            happened[0] = False
+            began = self.clock.seconds()
+            done = Deferred.fromCoroutine(emptying.wait_for(lambda: happened[0], patience))
+            while self.clock.seconds() < began + seconds - LOOK / 2:
+                self.assertNoResult(done)
+                self.clock.advance(LOOK)
+            happened[0] = not cancelled and seconds < patience
+            if cancelled:
+                emptying.cancel()
+            self.clock.advance(LOOK)
+            self.successResultOf(done)

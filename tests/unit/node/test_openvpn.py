@@ -16,8 +16,9 @@ from tests.unit.node.fakes import FakeLeaving
 from tests.unit.node.processes import FakeReactor
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node.drain import LOOK, UNDERWAY
-from vifibnet.node.openvpn import OpenVPNClient, OpenVPNServer, OpenVPNSettings
+from vifibnet.node.drain import COMPANY, LOOK, UNDERWAY
+from vifibnet.node.openvpn import OpenVPNClient, OpenVPNSettings
+from vifibnet.node.openvpnserver import OpenVPNServer
 from vifibnet.wire.openvpn import REFUSED_PLACES
 
 PEER = Prefix.parse("1/16")
@@ -354,6 +355,39 @@ class ServerTests(OpenVPNTestCase):
         self.assertEqual((process.signals, self.leaving.left), (["TERM"], {"vifs0"}))
         process.end()
         self.assertEqual((len(self.reactor.processes), self.leaving.left), (2, set()))
+
+    def test_company(self) -> None:
+        """Where something is reached over its tap only, its clients may be connected to first."""
+        for found in (True, False):
+            spared = {"vifs0": False}
+            self.server.spared = spared.__getitem__
+            self.reactor.children[-1].obeys = ()
+            self.come(0, "1/16")
+            changes = self.changes
+            gone = self.holder()()
+            self.reactor.pump([LOOK] * 10)
+            self.assertEqual(
+                (self.server.leaving, self.changes, self.leaving.left), (True, changes + 1, set())
+            )
+            spared["vifs0"] = found
+            self.reactor.pump([LOOK] * (2 if found else round(COMPANY / LOOK)))
+            self.assertEqual(self.leaving.left, {"vifs0"})
+            self.leaving.emptied = True
+            self.reactor.pump([LOOK] * round(UNDERWAY / LOOK + 3))
+            self.assertNoResult(gone)
+            self.reactor.children[-1].end()
+            self.successResultOf(gone)
+            self.assertEqual((self.server.leaving, self.leaving.left), (False, set()))
+            self.leaving.emptied = False
+            self.management = Management(self.reactor)
+
+    def test_ends_before_there_is_company(self) -> None:
+        """Its clients are not served any more then anyway."""
+        self.server.spared = lambda _: False
+        self.start_anew()
+        self.assertTrue(self.server.leaving)
+        self.reactor.children[0].end(1)
+        self.assertEqual((self.server.leaving, self.leaving.left), (False, set()))
 
     def test_ends_while_it_is_emptied(self) -> None:
         """By itself, or because the node stops: nothing to wait for, and no silence is left."""

@@ -41,7 +41,7 @@ from vifibnet.node.authorities import Authorities
 from vifibnet.node.config import NodeConfig
 from vifibnet.node.documents import FIRST_WAIT, Documents, Keeper
 from vifibnet.node.homes import SETTLE, Homes
-from vifibnet.node.openvpn import Served
+from vifibnet.node.openvpnserver import Served
 from vifibnet.node.parameters import Parameters
 from vifibnet.node.parts import Parts as RealParts
 from vifibnet.node.peertalk import Sights
@@ -76,6 +76,7 @@ class Part(Service):
         self.broken = False
         self.looks = 0
         self.served: dict[Prefix, Served] = {}
+        self.leaving = False
         self.welcome: Callable[[Prefix, int | None], bool] = lambda *_: True
         self.routes: tuple[Route, ...] = ()
         self.neighbours: tuple[Neighbour, ...] = ()
@@ -106,6 +107,10 @@ class Part(Service):
     def destinations(self) -> frozenset[frozenset[str]]:
         """None that matter."""
         return frozenset()
+
+    def spares(self, interface: str) -> bool:
+        """All are reached twice."""
+        return True
 
     def holder(self, leaving: FakeLeaving) -> Callable[[], Deferred[None]]:
         """Notes that it would be started anew."""

@@ -17,7 +17,7 @@ class PartnerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Nobody yet."""
-        self.server = SimpleNamespace(served={})
+        self.server = SimpleNamespace(served={}, leaving=False)
         nothing = SimpleNamespace(interfaces=())
         self.view = View(nothing, None, None, None, {"vifs0": self.server})  # type: ignore[arg-type,dict-item]
 
@@ -57,3 +57,16 @@ class PartnerTests(SynchronousTestCase):
     def test_no_address(self) -> None:
         """Who has no link-local address cannot be heard."""
         self.assertEqual(self.view.partners({"vifc0": LONG}), {})
+
+    def test_leaving(self) -> None:
+        """Whom a server is about to lose may be connected to, and is still there."""
+        babeld = SimpleNamespace(routes=(), neighbours=(), destinations=frozenset)
+        trust = SimpleNamespace(files=SimpleNamespace(nodes=frozenset), outcast=False)
+        nothing = SimpleNamespace(interfaces=())
+        other = SimpleNamespace(served={TWO: 1}, leaving=False)
+        servers = {"vifs0": self.server, "vifs1": other}
+        view = View(nothing, None, trust, babeld, servers)  # type: ignore[arg-type]
+        self.server.served = {ONE: 1}
+        self.assertEqual(view.surroundings().served, {ONE, TWO})
+        self.server.leaving = True
+        self.assertEqual((view.surroundings().served, view.beside()), ({TWO}, {ONE, TWO}))

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.unit.node.fakes import node
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.silence import ANSWERS
-from vifibnet.node.openvpn import Served
+from vifibnet.node.openvpnserver import Served
 from vifibnet.node.waking import Waking
 
 
