@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import random
 import signal
@@ -110,6 +111,21 @@ class KernelTests(KernelTestCase):
         addresses = command("ip", "-6", "addr", "show", "dev", "vifc0")
         self.assertIn("fe80", addresses)
         self.assertNotIn("tentative", addresses)
+
+    async def test_hardware_address(self) -> None:
+        """All taps of a node have the same, which is that of no other node, also when they are made anew."""
+        found = []
+        for number in (5, 5, 6):
+            kernel = Kernel(reactor, self.state, IPv6Address(f"fe80::{number}"))
+            await kernel.add_taps(TAPS, 1400)
+            links = json.loads(command("ip", "-json", "link"))
+            found.append({link["address"] for link in links if link["ifname"] in TAPS})
+            await kernel.clean()
+        first, again, other = found
+        self.assertEqual([len(each) for each in found], [1, 1, 1])
+        self.assertEqual((first, first & other), (again, set()))
+        # Locally administered, and of one interface.
+        self.assertEqual({int(each[:2], 16) & 0b11 for each in first | other}, {0b10})
 
     async def test_restore(self) -> None:
         """Afterwards everything is as it was before."""

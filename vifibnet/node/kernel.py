@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from hashlib import blake2s
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,13 @@ class Kernel:
         """Make persistent taps that are up, with their link-local address alone. Raises CommandFailed."""
         self._record.add(f"link delete {name}" for name in names)
         mode = "eui64" if self._link_local is None else "none"
+        hardware = "" if self._link_local is None else f" address {hardware_address(self._link_local)}"
         await self._batch(
             line
             for name in names
             for line in (
                 f"tuntap add dev {name} mode tap",
-                f"link set dev {name} mtu {mtu} multicast on addrgenmode {mode}",
+                f"link set dev {name} mtu {mtu} multicast on addrgenmode {mode}{hardware}",
                 f"ntable change name ndisc_cache dev {name} {RESOLVE}",
             )
         )
@@ -271,6 +273,16 @@ class Kernel:
         text = "".join(f"{line}\n" for line in lines)
         if text:
             await run(self._reactor, ["ip", *options, "-batch", "-"], text.encode())
+
+
+def hardware_address(link_local: IPv6Address) -> str:
+    """The hardware address (EUI-48, a locally administered one) of all taps of the node with this address.
+
+    Whoever remembers where its packets go is right, also when it comes back over another tap, or after
+    another start: what is remembered is used for seconds before it is doubted (RFC 4861, STALE and DELAY).
+    """
+    made = blake2s(link_local.packed, digest_size=6).digest()
+    return bytes([made[0] & 0xFC | 0x02, *made[1:]]).hex(":")
 
 
 class _Record:
