@@ -72,7 +72,7 @@ class ManualTests(TwoMachines):
             file = Path(arguments[arguments.index("-c") + 1])
             self.assertEqual(file.stat().st_mode & 0o777, 0o600)
             interfaces = [each for each in file.read_text().splitlines() if each.startswith("interface ")]
-            # Three clients, two spare ones, two servers, one on the LAN.
+            # Three clients, four spare ones, two servers, one on the LAN.
             self.assertEqual(len(interfaces), 10)
             self.assertEqual([each for each in interfaces if " type wireless " not in each], [])
             for name in ("vifibnet-babeld.log", "vifibnet-node.log", "vifibnet-openvpn-vifs1.log"):
