@@ -79,10 +79,9 @@ class Trace:
         text = [f"=== {title}"]
         if pulse is not None:
             text[0] += f"; behind {pulse.behind * 1000:.0f} ms"
-        for first, end in pulse.holes() if pulse is not None else ():
-            assert pulse is not None
-            self.lines.append((pulse.due(first), "PING", f"{end - first} are lost from here"))
-            self.lines.append((pulse.due(end), "PING", "answered again from here"))
+            for first, end in pulse.holes():
+                self.lines.append((pulse.due(first), "PING", f"{end - first} are lost from here"))
+                self.lines.append((pulse.due(end), "PING", "answered again from here"))
         for when, host, line in sorted(self.lines):
             text.append(f"{when - began:+8.3f} {host:4} {line}")
         for path, size in self.sizes.items():

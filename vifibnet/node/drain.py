@@ -18,10 +18,6 @@ PATIENCE = 10.0
 """Seconds after which a tunnel ends even if something still goes over it. babel may have to ask the far end
 of a route for permission to use another, and does not hurry when its hello interval is long."""
 
-COMPANY = 2.0
-"""Seconds that it may take to reach otherwise what is reached over a server's tap only. Who has no other
-tunnel opens some meanwhile."""
-
 LOOK = 0.05
 """Seconds between two looks."""
 

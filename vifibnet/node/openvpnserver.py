@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from vifibnet.errors import BadAddress
 from vifibnet.model.addresses import Prefix
-from vifibnet.node.drain import COMPANY, Emptying, Leaving
+from vifibnet.node.drain import Emptying, Leaving
 from vifibnet.node.management import ManagementPort
 from vifibnet.node.openvpn import FAREWELL
 from vifibnet.node.supervisor import Exit, Supervisor
@@ -31,6 +31,10 @@ LONGEST_POLL = 5.0
 
 ANSWER_TIMEOUT = 2.0
 """Seconds that openvpn has to answer a question."""
+
+COMPANY = 2.0
+"""Seconds that it may take to reach otherwise what is reached over our tap only. Who has no other
+tunnel opens some meanwhile."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from tests.unit.node.fakes import FakeLeaving
 from tests.unit.node.processes import FakeReactor
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node.drain import COMPANY, LOOK, UNDERWAY
+from vifibnet.node.drain import LOOK, UNDERWAY
 from vifibnet.node.openvpn import OpenVPNClient, OpenVPNSettings
-from vifibnet.node.openvpnserver import OpenVPNServer
+from vifibnet.node.openvpnserver import COMPANY, OpenVPNServer
 from vifibnet.wire.openvpn import REFUSED_PLACES
 
 PEER = Prefix.parse("1/16")
