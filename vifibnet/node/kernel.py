@@ -58,6 +58,10 @@ RESOLVE = "retrans 100 ucast_probes 30 mcast_probes 30"
 three seconds altogether as by default. The kernel forgets the addresses when a tap loses its carrier, and
 would wait a second to ask again where the first question went into a tunnel that was just coming up."""
 
+GROUP = 0x76696662
+"""The group of the taps that are deleted, all at once: the kernel takes a twentieth of a second for each that
+goes alone. Nobody else's."""
+
 _SYSCTL = Path("/proc/sys/net/ipv6/conf")
 
 
@@ -88,11 +92,11 @@ class Kernel:
             # Only taps: an interface of another kind has its name by chance.
             links = json.loads(await self._ip("-json", "-details", "link", "show"))
             taps = {link["ifname"] for link in links if link.get("linkinfo", {}).get("info_kind") == "tun"}
-            await self._batch(f"link delete {name}" for name in left if name in taps)
+            await self._batch(_deletion([name for name in left if name in taps]))
 
     async def add_taps(self, names: Sequence[str], mtu: int) -> None:
         """Make persistent taps that are up, with their link-local address alone. Raises CommandFailed."""
-        self._record.add(f"link delete {name}" for name in names)
+        self._record.add(reversed(_deletion(names)))
         mode = "eui64" if self._link_local is None else "none"
         hardware = "" if self._link_local is None else f" address {hardware_address(self._link_local)}"
         await self._batch(
@@ -273,6 +277,14 @@ class Kernel:
         text = "".join(f"{line}\n" for line in lines)
         if text:
             await run(self._reactor, ["ip", *options, "-batch", "-"], text.encode())
+
+
+def _deletion(taps: Sequence[str]) -> list[str]:
+    """The lines for ``ip -batch`` that delete taps."""
+    return [
+        *(f"link set dev {name} group {GROUP}" for name in taps),
+        *[f"link delete group {GROUP}"] * bool(taps),
+    ]
 
 
 def hardware_address(link_local: IPv6Address) -> str:
