@@ -92,7 +92,7 @@ class Prompting:
             key = (neighbour.interface, IPv6Address(neighbour.address).packed)
             end = ends.get(key)
             if fresh.pop(key, None) is not None and neighbour.cost >= INFINITY:
-                self._introduce(ends[key], hello)
+                self._convince(ends[key], neighbour, hello)
             elif end is not None:
                 self._correct(end, neighbour)
         for end in fresh.values():
@@ -105,6 +105,15 @@ class Prompting:
         if woken <= end.alive < woken + STALE or self._seized(end):
             return False
         return end.mutual and end.cost < DRAINED and self._now - end.alive < patience
+
+    def _convince(self, end: End, neighbour: Neighbour, hello: float) -> None:
+        """babeld knows it, but not that it is well. Its own babeld says, until it is told of us, that it does
+        not hear us."""
+        if neighbour.rxcost < INFINITY and end.introduced >= end.alive:
+            self._prompter.say(end.tap, end.address, max(LINK, end.cost))
+            end.told = end.cost
+        else:
+            self._introduce(end, hello)
 
     def _introduce(self, end: End, hello: float) -> None:
         """babel would wait for two hellos, of which we need none to believe in the tunnel."""
