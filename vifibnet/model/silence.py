@@ -28,6 +28,9 @@ LAST_SILENCE = 4.0
 ANSWERS = 0.35
 """Seconds that the others have, when this machine has slept, to show that they still know us."""
 
+GONE = 60.0
+"""Seconds of silence before waking after which they have none: openvpn has given up at both ends."""
+
 
 class Watched(Protocol):
     """What counts of a tunnel: whether it is ``up``, since when (or when it was started), and since when
@@ -59,7 +62,7 @@ def dead(tunnel: Watched, woken: float, now: float, *, last: bool) -> bool:
     if not tunnel.up or tunnel.silent is None:
         return False
     if tunnel.silent <= woken:
-        return now >= woken + ANSWERS
+        return now >= woken + (ANSWERS if woken - tunnel.silent < GONE else 0.0)
     return now >= tunnel.silent + (LAST_SILENCE if last else SILENCE)
 
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.model.silence import ANSWERS, DOUBT, HURRIED, LAST_SILENCE, SILENCE, SLOW
+from vifibnet.model.silence import ANSWERS, DOUBT, GONE, HURRIED, LAST_SILENCE, SILENCE, SLOW
 from vifibnet.model.tunnels import (
     FIRST_RETRY,
     HASTE,
@@ -431,6 +431,7 @@ class SilentTests(SynchronousTestCase):
         self.assertEqual([type(action) for action in plan(woken, Random(1))], [Open, Open])
         self.assertEqual(next_look(woken), NOW + ANSWERS)
         self.assertEqual(self.gone(replace(woken, now=NOW + ANSWERS)), ["vifc0", "vifc1"])
+        self.assertEqual(self.gone(self.situation(GONE, GONE, woken=NOW)), ["vifc0", "vifc1"])
 
     @given(situations())
     def test_only_the_dead(self, situation: Situation) -> None:

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unit.node.fakes import node
 from vifibnet.model.addresses import Prefix
-from vifibnet.model.silence import ANSWERS
+from vifibnet.model.silence import ANSWERS, GONE
 from vifibnet.node.openvpnserver import Served
 from vifibnet.node.waking import Waking
 
@@ -39,6 +39,7 @@ class WakingTests(SynchronousTestCase):
     def setUp(self) -> None:
         """One of the two peers does not answer."""
         self.clock, self.tunnels, self.server = Clock(), Tunnels(), Server()
+        self.clock.advance(15.0)
         self.waking = Waking(self.clock, self.tunnels, {"vifs0": self.server}, self.silent)  # type: ignore[arg-type,dict-item]
 
     def silent(self, tap: str, peer: Prefix, since: float) -> float | None:
@@ -53,6 +54,12 @@ class WakingTests(SynchronousTestCase):
         self.clock.advance(ANSWERS)
         self.assertEqual(list(self.server.served), [node(2)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_woken_late(self) -> None:
+        """After a long sleep nobody waits for somebody who is gone for sure."""
+        self.clock.advance(GONE)
+        self.waking.woken()
+        self.assertEqual(list(self.server.served), [node(2)])
 
     def test_woken_again(self) -> None:
         """The while begins anew; when the node stops, nothing follows."""
