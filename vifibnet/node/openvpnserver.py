@@ -27,7 +27,7 @@ from vifibnet.wire import openvpn as wire
 from vifibnet.wire.openvpn import OpenVPNSettings
 
 LONGEST_POLL = 5.0
-"""Seconds between two questions to a server who is connected, at most."""
+"""Seconds between two questions to a server who is connected, at most, and while all is calm."""
 
 ANSWER_TIMEOUT = 2.0
 """Seconds that openvpn has to answer a question."""
@@ -55,7 +55,7 @@ class OpenVPNServer(Service):
 
     ``served`` are the peers connected now; ``on_change`` is called when their set has changed, or whether
     they are about to lose us (``leaving``). ``spared``, which may be set, tells whether whatever is reached
-    over a tap is reached otherwise, too.
+    over a tap is reached otherwise, too; ``calm`` whether all who are connected are well.
     """
 
     log = Logger()
@@ -84,6 +84,7 @@ class OpenVPNServer(Service):
         self.served: dict[Prefix, Served] = {}
         self.leaving = False
         self.spared: Callable[[str], bool] = lambda _: True
+        self.calm: Callable[[], bool] = lambda: False
         self._reactor = reactor
         self._on_change = on_change
         self._welcome = welcome
@@ -95,8 +96,9 @@ class OpenVPNServer(Service):
         # At that level the log says when a client leaves; at every level the table does.
         greeting = ("state on", *(("log on",) if settings.verbose >= 3 else ()))
         self._management = ManagementPort(reactor, settings.socket(tap), greeting, self._event)
-        self._poll = LoopingCall(self.poll)
+        self._poll = LoopingCall(self._poll_if_due)
         self._poll.clock = reactor
+        self._polled = 0.0
         self._settings = settings
         self.supervisor = Supervisor(
             reactor,
@@ -187,7 +189,13 @@ class OpenVPNServer(Service):
 
     def poll(self) -> None:
         """Ask openvpn now who is connected (it is asked every few seconds anyway)."""
+        self._polled = self._reactor.seconds()
         self._management.send("status 3")
+
+    def _poll_if_due(self) -> None:
+        """Somebody who has left is heard no more, and all is calm no more."""
+        if not self.calm() or self._reactor.seconds() > self._polled + LONGEST_POLL - self._poll_interval / 2:
+            self.poll()
 
     async def dismiss(self) -> None:
         """Disconnect whoever is not welcome any more."""

@@ -101,8 +101,6 @@ class NodeService(Service):
         )
         self._homes = parts.homes(self._kernel)
         self._servers = parts.servers(self._served_changed, self._trust.files.welcome, self._fit, self._homes)
-        for server in self._servers.values():
-            server.spared = self._babeld.spares
         self._view = View(config, identity, self._trust, self._babeld, self._servers)
         self._heartbeats = parts.heartbeats(
             lambda: self._view.partners(self._tunnels.by_tap),
@@ -110,6 +108,8 @@ class NodeService(Service):
             self._hearts_changed,
             self._woken,
         )
+        for server in self._servers.values():
+            server.spared, server.calm = self._babeld.spares, self._heartbeats.calm
         self._babeld.on_neighbour, self._babeld.patient = self._heartbeats.prompt, self._heartbeats.calm
         self._tunnels = Tunnels(
             reactor,

@@ -17,7 +17,7 @@ from vifibnet.model.ways import PATIENCE, Health, Kept, Place, Way, keep
 from vifibnet.node.around import Around
 from vifibnet.wire.babeld import Interface, Neighbour, Route, Xroute
 
-SOON, LATER = 1.0, 5.0
+SOON, LATER = 1.0, 10.0
 """Seconds after which a change is looked at that is no reason to hurry: one alternate more; another metric,
 which follows the round-trip time and changes all the time."""
 

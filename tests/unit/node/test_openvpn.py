@@ -273,6 +273,16 @@ class ServerTests(OpenVPNTestCase):
         self.reactor.pump([1] * 10)
         self.assertEqual(self.management.heard(), ["status 3"] * 2)
 
+    def test_polls_calmly(self) -> None:
+        """While nobody is missed it is asked less often."""
+        self.server.calm = lambda: True
+        self.management.heard()
+        self.reactor.pump([0.5] * 40)
+        self.assertEqual(self.management.heard(), ["status 3"] * 4)
+        self.server.calm = lambda: False
+        self.reactor.pump([0.5] * 4)
+        self.assertEqual(self.management.heard(), ["status 3"] * 2)
+
     def test_log(self) -> None:
         """Where openvpn's log tells that a client leaves, it is asked at once."""
         self.assertNotIn("log on", self.greeting)
