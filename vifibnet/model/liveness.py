@@ -28,7 +28,7 @@ MISSED = 2
 """So many missing beats in a row are silence."""
 
 SLACK = 0.12
-"""Seconds that a beat may come late: two nodes look at their tunnels only so often (see node.heartbeats)."""
+"""Seconds that a beat may come late: nodes wake only so often (see node.pace), and may be kept from that."""
 
 BACK = 3
 """So many beats in a row end a silence."""

@@ -22,20 +22,12 @@ from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING
 from vifibnet.model.ways import Health, Way
 from vifibnet.node.beatsocket import EVERYBODY, BeatSocket
 from vifibnet.node.otherend import End, meet
+from vifibnet.node.pace import Pace
 from vifibnet.node.prompter import Prompter
 from vifibnet.node.prompting import STALE, Prompting
-from vifibnet.node.ticks import until_tick
 from vifibnet.node.traffic import Traffic
 from vifibnet.wire.babeld import Neighbour
 from vifibnet.wire.heartbeat import Beat, format_beat, parse_beat
-
-LOOK = 0.05
-"""Seconds between two looks at what has come. Reading now and then costs much less than at each frame."""
-
-STRETCH, EARLY = 1.1, 0.4 * LOOK
-"""Beats come a tenth later than told, each as many seconds earlier as the look may be that is nearest. They
-follow a schedule: where each was counted from the one before, which a look had delayed, two delays together
-were a silence after one beat was lost."""
 
 FORGET = 60.0
 """Seconds of silence after which somebody is a stranger again."""
@@ -107,7 +99,8 @@ class Heartbeats(Service):
         self._number = 0
         self._frames: dict[tuple[Any, ...], bytes] = {}
         self._hurry = 0.0
-        self._next = self._looked = self._counted = 0.0
+        self._pace = Pace(0.0)
+        self._looked = self._counted = 0.0
         # When all are to be judged, not only those who were heard; and whether babeld needs no word.
         self._due = 0.0
         self._calm = False
@@ -130,7 +123,8 @@ class Heartbeats(Service):
             )
             self._close()
             return
-        self._next = self._looked = self._counted = self._reactor.seconds()
+        self._looked = self._counted = self._reactor.seconds()
+        self._pace.hasten(self._looked)
         self._look_again()
 
     def stopService(self) -> None:
@@ -198,7 +192,7 @@ class Heartbeats(Service):
             self._all_end = True
         else:
             self._ending.add(tap)
-        self._next = 0.0
+        self._pace.hasten(self._looked)
         self.look()
 
     def empty(self, tap: str | None = None) -> bool:
@@ -228,8 +222,10 @@ class Heartbeats(Service):
 
     def _look_again(self) -> None:
         """All that is done so often is done in one waking."""
-        self._tick = self._reactor.callLater(until_tick(self._reactor.seconds(), LOOK), self._look_again)
         self.look()
+        now = self._reactor.seconds()
+        wait = self._pace.until_look(now, calm=self._calm and now >= self._hurry)
+        self._tick = self._reactor.callLater(wait, self._look_again)
 
     def look(self) -> None:
         """Read what has come, judge, send what is due. One bad turn is logged."""
@@ -247,24 +243,23 @@ class Heartbeats(Service):
             self._calm = self._prompting.prompt(self._ends, self._looked, self._woken, self.hello)
 
     def _turn(self, opened: BeatSocket, now: float) -> None:
-        slept, self._looked = now - self._looked > ASLEEP, now
+        before, self._looked = self._looked, now
+        slept = now - before > ASLEEP
         if slept:
             self._woken = now
         self._follow(self._partners(), now)
-        heard = self._read(opened, now)
+        heard = self._read(opened, now, before)
         changed = self._judge(heard if now < self._due else self._review(now), now)
-        if now >= self._next - EARLY:
-            step = STRETCH * self.interval
-            # Beats that were not sent in time are lost.
-            self._next = (self._next if self._next > now - step else now) + step
+        if self._pace.is_due(now):
+            self._pace.beat(now, self.interval)
             self._number = (self._number + 1) % 256
             self._frames = {}
             self._calm = False
             self._note_traffic(now)
             self._greet(opened)
-            changed = self._count(self._ends.values(), now)
+            changed = self._count(self._ends.values())
         elif now < self._hurry:
-            due = self._count([end for end in self._ends.values() if end.due(now)], now)
+            due = self._count([end for end in self._ends.values() if now < end.lively])
             changed = due + [end for end in changed if end not in due]
         self.prompt()
         if not self._calm:
@@ -290,11 +285,11 @@ class Heartbeats(Service):
                 end.use(now)
                 self._hurry = max(self._hurry, end.lively)
 
-    def _count(self, ends: Iterable[End], now: float) -> list[End]:
+    def _count(self, ends: Iterable[End]) -> list[End]:
         """These get their next beat now."""
         counted = list(ends)
         for end in counted:
-            end.sent, end.spoken = (end.sent + 1) % 256, now
+            end.sent = (end.sent + 1) % 256
         return counted
 
     def _follow(self, partners: Partners, now: float) -> None:
@@ -303,17 +298,17 @@ class Heartbeats(Service):
             return
         if not partners.keys() <= self._met.keys():
             # The other end waits for our first beat.
-            self._next = now
+            self._pace.hasten(now)
         self._met = partners
         self._senders = {
             tap: frozenset(address.packed for address in addresses) for tap, addresses in partners.items()
         }
         self._due = now
 
-    def _read(self, opened: BeatSocket, now: float) -> Collection[End]:
-        """Take note of all that has come; from whom."""
+    def _read(self, opened: BeatSocket, now: float, before: float) -> Collection[End]:
+        """Take note of all that has come since the look ``before``; from whom."""
         heard: dict[tuple[str, bytes], End] = {}
-        for tap, hardware, data in opened.read():
+        for tap, hardware, data, age in opened.read():
             beat = parse_beat(data)
             if beat is None or beat.sender not in self._senders.get(tap, ()):
                 continue
@@ -322,8 +317,8 @@ class Heartbeats(Service):
             if end is None or end.gone:
                 end = self._ends[key] = meet(tap, beat, now, end, self._number)
                 # It shall hear soon that we hear it.
-                self._next = now
-            end.hear(beat, now)
+                self._pace.hasten(now)
+            end.hear(beat, now, max(before, now - max(0.0, age)))
             end.hardware = hardware
             heard[key] = end
             self._beats[tap] += 1

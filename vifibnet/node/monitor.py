@@ -17,13 +17,18 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from vifibnet.model.liveness import INFINITY
+from vifibnet.node.pace import CALM
 from vifibnet.node.ticks import until_tick
 from vifibnet.node.told import Told
 from vifibnet.wire import babeld as wire
 
-PAUSE = 0.05
+PAUSE = CALM
 """Seconds between two reads of what babeld says of itself, as between two looks of the heartbeats. It waits a
 tenth of a second for who does not read (babeld 1.12, write_timeout), and hangs up then."""
+
+MUCH = 16384
+"""Bytes at once after which there is no pause: there may be more to come than what the kernel keeps for us
+meanwhile, some 280 lines."""
 
 LITTLE = 8
 """A metric that differs by less is the same: a twelfth of what the best link costs."""
@@ -61,6 +66,7 @@ class Monitor(TwistedProtocol):
         self._repeats: set[bytes] = set()
         self._repeated: dict[bytes, bytes] = {}
         self._begun = b""
+        self._much = False
         self._pause: IDelayedCall | None = None
 
     def ask(self, line: str) -> Deferred[wire.Reply]:
@@ -75,6 +81,7 @@ class Monitor(TwistedProtocol):
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         """Take what has come; let more come together before the next look."""
+        self._much = len(data) >= MUCH
         *lines, self._begun = (self._begun + data).split(b"\n")
         for line in lines:
             if line not in self._repeats:
@@ -84,7 +91,7 @@ class Monitor(TwistedProtocol):
             self._rest()
 
     def _is_patient(self) -> bool:
-        busy = self._replies < 2 or self._asked or self._transport.disconnecting
+        busy = self._replies < 2 or self._asked or self._much or self._transport.disconnecting
         return not busy and self._listener.patient()
 
     def _rest(self) -> None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from vifibnet.model.liveness import DRAINED, INFINITY, SHUNNED, Pulse, first, heard
+from vifibnet.model.liveness import BACK, DRAINED, INFINITY, SHUNNED, Pulse, first, heard
 from vifibnet.wire.heartbeat import Beat
 
 EAGER = 1.0
-"""Seconds in which beats come at each look after one was missing: on a good line, of which one in a hundred
-is lost, that costs little, and a bad one is found out much sooner."""
+"""Seconds in which beats come at each look after one was missing, or when a silence ends: on a good line, of
+which one in a hundred is lost, that costs little, and a bad one is found out much sooner."""
 
 USED = 1.0
 """Seconds for which a tunnel that has just carried packets is taken for busy."""
 
-PACE, LIVELY = 0.1, 0.165
-"""Seconds between two beats over a busy tunnel, and the interval that we tell then: who hears us looks only
-so often, and so do we."""
+LIVELY = 0.1
+"""The interval in seconds that we tell while a tunnel is busy. Beats go out at each look then; so three in a
+row may be lost before that is silence."""
 
 
 @dataclass(slots=True)
@@ -26,11 +26,11 @@ class End:
     ``empty``: whether it uses the tunnel; ``mine``: the cost that we find; ``cost``: what we made of both;
     ``told``: what we told babeld, ``believed`` what that last said, and ``before`` what it had believed;
     ``gone``: the tunnel has ended; ``mutual``: it has heard us; ``said``: we have told it that we do not use
-    the tunnel; ``sent``: our last beat's number, ``spoken``: when that was. ``eager``: until when we want
-    more beats of it, ``asked`` until when it wants more of ours, ``used`` until when we take the tunnel for
-    busy, ``busy`` until when one of us does, ``alive`` when we began to hear each other, ``died`` when that
-    ended, ``shunned`` when it was found to be lossy, ``introduced`` when babeld was last told of it,
-    ``inquired`` when others were asked in its stead, ``quiet`` until when babeld misses nothing of it."""
+    the tunnel; ``sent``: our last beat's number. ``eager``: until when we want more beats of it, ``asked``
+    until when it wants more of ours, ``used`` until when we take the tunnel for busy, ``busy`` until when one
+    of us does, ``alive`` when we began to hear each other, ``died`` when that ended, ``shunned`` when it was
+    found to be lossy, ``introduced`` when babeld was last told of it, ``inquired`` when others were asked in
+    its stead, ``quiet`` until when babeld misses nothing of it."""
 
     tap: str
     address: IPv6Address
@@ -48,7 +48,6 @@ class End:
     sent: int = 0
     eager: float = 0.0
     asked: float = 0.0
-    spoken: float = 0.0
     used: float = 0.0
     busy: float = 0.0
     mutual: bool = False
@@ -64,11 +63,11 @@ class End:
         """Whether it loses many, as one of us has found out."""
         return SHUNNED <= self.cost < DRAINED
 
-    def hear(self, beat: Beat, now: float) -> None:
-        """A beat of its has come."""
-        self.pulse = heard(self.pulse, beat.number, beat.interval, now)
+    def hear(self, beat: Beat, now: float, came: float) -> None:
+        """A beat of its is read that ``came`` before."""
+        self.pulse = heard(self.pulse, beat.number, beat.interval, came)
         self.empty = beat.empty
-        if self.pulse.suspect:
+        if self.pulse.suspect or self.pulse.streak < BACK:
             self.eager = now + EAGER
         if beat.eager:
             self.asked = now + EAGER
@@ -90,16 +89,9 @@ class End:
 
     @property
     def lively(self) -> float:
-        """Until when it gets more beats than others."""
+        """Until when it gets a beat at each look: when the tunnel is busy, or one of us is eager, so that
+        both find out together how many are lost."""
         return max(self.asked, self.busy, 0.0 if self.pulse.penalty else self.eager)
-
-    def due(self, now: float) -> bool:
-        """Whether it gets another beat now: at each look when one of us is eager, so that both find out
-        together how many are lost; less often when the tunnel is just busy."""
-        if now < self.asked or self.doubted(now):
-            return True
-        # The looks are not that regular.
-        return now < self.busy and now > self.spoken + 0.9 * PACE
 
     def promised(self, now: float, interval: float) -> float:
         """Within how many seconds the next beat comes, whatever happens until then; usually ``interval``."""

@@ -13,8 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING, LINK, SHUNNED, SLACK
 from vifibnet.model.ways import Health, Way
-from vifibnet.node.heartbeats import FORGET, LOOK, Heartbeats
+from vifibnet.node.heartbeats import FORGET, Heartbeats
 from vifibnet.node.otherend import LIVELY
+from vifibnet.node.pace import LOOK
 from vifibnet.node.prompting import SEIZED
 from vifibnet.node.ticks import until_tick
 from vifibnet.wire.babeld import Neighbour
@@ -29,9 +30,10 @@ ROUTES = [IPv6Network("2001:db8:42:1::/64"), IPv6Network("2001:db8:42:2::/64")]
 class Wire:
     """What one end sends comes out at the other, unless it is ``cut`` or loses one in ``every`` so many."""
 
-    def __init__(self, hardware: bytes) -> None:
+    def __init__(self, hardware: bytes, clock: Clock) -> None:
         self.hardware = hardware
-        self.frames: list[tuple[str, bytes, bytes]] = []
+        self.clock = clock
+        self.frames: list[tuple[str, bytes, bytes, float]] = []
         self.other: Wire | None = None
         self.cut = self.closed = False
         self.sent = self.every = self.lost = 0
@@ -43,12 +45,13 @@ class Wire:
         if self.every and self.sent % self.every == 0:
             self.lost += 1
         elif not self.cut and to in (self.other.hardware, b"\xff" * 6):
-            self.other.frames.append((tap, self.hardware, data))
+            self.other.frames.append((tap, self.hardware, data, self.clock.seconds()))
 
-    def read(self) -> Iterator[tuple[str, bytes, bytes]]:
+    def read(self) -> Iterator[tuple[str, bytes, bytes, float]]:
         """What has come."""
         while self.frames:
-            yield self.frames.pop(0)
+            tap, hardware, data, came = self.frames.pop(0)
+            yield tap, hardware, data, self.clock.seconds() - came
 
     def close(self) -> None:
         """No more."""
@@ -176,7 +179,7 @@ class Node:
 
 def pair(clock: Clock, make: type[Heartbeats] = Heartbeats) -> tuple[Node, Node]:
     """Both ends of a tunnel."""
-    one, other = Wire(b"\2\0\0\0\0\1"), Wire(b"\2\0\0\0\0\2")
+    one, other = Wire(b"\2\0\0\0\0\1", clock), Wire(b"\2\0\0\0\0\2", clock)
     one.other, other.other = other, one
     return Node(clock, ONE, OTHER, one, make), Node(clock, OTHER, ONE, other, make)
 
@@ -234,6 +237,15 @@ class HeartbeatTests(SynchronousTestCase):
         for node in (self.one, self.other):
             self.assertEqual((node.health, node.babel.cost), (Health.FINE, LINK))
 
+    def test_back(self) -> None:
+        """When a silence ends, both take the tunnel again as soon as some beats have come. They come fast."""
+        for looks in range(6):
+            self.one.wire.cut = self.other.wire.cut = True
+            self.wait(1.0 + looks * LOOK)
+            self.one.wire.cut = self.other.wire.cut = False
+            self.wait(2 * INTERVAL)
+            self.assertEqual((self.one.health, self.other.health), (Health.FINE, Health.FINE))
+
     def test_busy(self) -> None:
         """While a tunnel carries packets, by the word of one end, both beat more often; so its end is noticed
         sooner than an idle one's."""
@@ -242,7 +254,7 @@ class HeartbeatTests(SynchronousTestCase):
         counts = [node.wire.sent for node in (self.one, self.other)]
         self.wait(1.0)
         for node, before in zip((self.one, self.other), counts, strict=True):
-            self.assertIn(node.wire.sent - before, range(9, 14))
+            self.assertIn(node.wire.sent - before, range(19, 23))
         for looks in range(5):
             self.wait(1.0 + looks * LOOK)
             self.one.wire.cut = self.other.wire.cut = True
@@ -341,7 +353,7 @@ class HeartbeatTests(SynchronousTestCase):
         self.one.wire.cut = self.other.wire.cut = False
         for _ in range(100):
             self.wait(LOOK)
-            self.one.babel.cost = INFINITY
+            self.one.babel.cost = self.one.babel.hears = INFINITY
         count = len(self.one.babel.introduced)
         self.assertIn(count, range(10, 40))
         self.assertEqual(set(self.one.babel.introduced), {(LINK, 1.0)})
@@ -352,6 +364,21 @@ class HeartbeatTests(SynchronousTestCase):
         self.wait(1)
         self.assertEqual(len(self.one.babel.introduced), count)
         self.assertEqual(self.one.babel.cost, INFINITY)
+
+    def test_not_introduced_there_yet(self) -> None:
+        """The neighbour's babel tells that it does not hear ours: of somebody who has just been introduced
+        that is wrong, and is put right at once."""
+        self.one.wire.cut = self.other.wire.cut = True
+        self.wait(1.0)
+        self.one.wire.cut = self.other.wire.cut = False
+        while not self.one.babel.introduced:
+            self.wait(LOOK)
+        before = len(self.one.babel.introduced)
+        for _ in range(3):
+            self.one.babel.cost = INFINITY
+            self.one.hearts.prompt()
+            self.assertEqual(self.one.babel.cost, LINK)
+        self.assertEqual(len(self.one.babel.introduced), before)
 
     def silent(self, since: float = 0.0) -> float | None:
         """What one end says of the other."""
@@ -566,7 +593,7 @@ class HeartbeatTests(SynchronousTestCase):
         self.one.partners = {TAP: frozenset([IPv6Address("fe80::3")])}
         self.wait(0.5)
         self.assertEqual(self.one.hearts.health(TAP, "fe80::3"), Health.UNKNOWN)
-        self.one.wire.frames += [(TAP, b"", b"no beat"), ("eth0", b"", b"")]
+        self.one.wire.frames += [(TAP, b"", b"no beat", 0.0), ("eth0", b"", b"", 0.0)]
         self.wait(0.5)
         self.assertEqual(self.flushLoggedErrors(), [])
 
@@ -638,12 +665,12 @@ class HeartbeatTests(SynchronousTestCase):
 
     def test_first_beat(self) -> None:
         """It goes to whoever is there, with the sender's interval and address, and hears nobody yet."""
-        wire = Wire(b"\2\0\0\0\0\3")
-        wire.other = Wire(b"\2\0\0\0\0\4")
+        wire = Wire(b"\2\0\0\0\0\3", self.clock)
+        wire.other = Wire(b"\2\0\0\0\0\4", self.clock)
         node = Node(self.clock, ONE, OTHER, wire)
         node.hearts.startService()
         self.addCleanup(node.hearts.stopService)
-        [(tap, _, data)] = wire.other.frames
+        [(tap, _, data, _)] = wire.other.frames
         beat = parse_beat(data)
         assert beat is not None
         self.assertEqual((tap, beat.address, beat.cost, beat.interval), (TAP, ONE, INFINITY, INTERVAL))

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.unit.node.fakes import Pipe
 from tests.unit.node.test_babeld import GREETING, UP, XROUTE, neighbour, route
 from vifibnet.model.liveness import INFINITY
-from vifibnet.node.monitor import LITTLE, PAUSE, Monitor
+from vifibnet.node.monitor import LITTLE, MUCH, PAUSE, Monitor
 from vifibnet.node.told import Told
 from vifibnet.wire.babeld import Change, Reply, Route, parse_monitor
 
@@ -104,6 +104,14 @@ class MonitorTests(SynchronousTestCase):
             self.assertEqual(self.metrics(), [metric, metric + 50])
             self.assertEqual(self.transport.producerState, "paused")
             self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_much(self) -> None:
+        """babeld, which has a lot to say, shall not wait for us."""
+        self.transport.waiting = [route("change", metric=1000 + 10 * number) for number in range(MUCH // 50)]
+        self.clock.advance(PAUSE)
+        self.assertEqual((self.transport.producerState, self.clock.getDelayedCalls()), ("producing", []))
+        self.say(route("change", metric=200))
+        self.assertEqual(self.transport.producerState, "paused")
 
     def test_in_pieces(self) -> None:
         """A line may come in several of them."""
