@@ -104,6 +104,8 @@ class Heartbeats(Service):
         # When all are to be judged, not only those who were heard; and whether babeld needs no word.
         self._due = 0.0
         self._calm = False
+        # Whether anybody has not been heard yet.
+        self._awaits = False
         self._woken = -inf
         self._tick: IDelayedCall | None = None
 
@@ -224,7 +226,7 @@ class Heartbeats(Service):
         """All that is done so often is done in one waking."""
         self.look()
         now = self._reactor.seconds()
-        wait = self._pace.until_look(now, calm=self._calm and now >= self._hurry)
+        wait = self._pace.until_look(now, calm=self._calm and not self._awaits and now >= self._hurry)
         self._tick = self._reactor.callLater(wait, self._look_again)
 
     def look(self) -> None:
@@ -297,9 +299,9 @@ class Heartbeats(Service):
         if partners is self._met:
             return
         if not partners.keys() <= self._met.keys():
-            # The other end waits for our first beat.
+            # The other end waits for our first beat, and we for its.
             self._pace.hasten(now)
-        self._met = partners
+        self._met, self._awaits = partners, True
         self._senders = {
             tap: frozenset(address.packed for address in addresses) for tap, addresses in partners.items()
         }
@@ -375,10 +377,10 @@ class Heartbeats(Service):
 
     def _greet(self, opened: BeatSocket) -> None:
         """Whom nobody has heard yet does not know that we are here."""
-        known = {end.tap for end in self._ends.values() if not end.gone}
-        for tap in self._met:
-            if tap not in known:
-                opened.send(tap, EVERYBODY, self._frame(self._number, self.interval, INFINITY))
+        there = {key for key, end in self._ends.items() if not end.gone}
+        self._awaits = any((tap, each) not in there for tap, all in self._senders.items() for each in all)
+        for tap in self._met.keys() - {tap for tap, _ in there}:
+            opened.send(tap, EVERYBODY, self._frame(self._number, self.interval, INFINITY))
 
     def _send(self, opened: BeatSocket, end: End) -> None:
         ending = self._all_end or end.tap in self._ending

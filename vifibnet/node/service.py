@@ -362,6 +362,7 @@ class NodeService(Service):
 
     def _ends_changed(self) -> None:
         """Others are at the other ends of the tunnels."""
+        self._heartbeats.look()
         self._babeld.look()
         self._talk.look()
 

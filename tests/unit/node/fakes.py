@@ -199,6 +199,11 @@ class FakeHeartbeats(Service, FakeLeaving):
         super().__init__()
         self.interval = 0.25
         self.emptied = True
+        self.looks = 0
+
+    def look(self) -> None:
+        """Counts."""
+        self.looks += 1
 
     def calm(self) -> bool:
         """Always."""

@@ -346,6 +346,22 @@ class HeartbeatTests(SynchronousTestCase):
         for node in (self.one, self.other):
             self.assertEqual((len(node.babel.introduced), node.babel.questions), (1, 1))
 
+    def test_awaited(self) -> None:
+        """Who is looked out for is heard at the next look, though all others are well and let us wait."""
+        self.wait(10)
+        self.other.partners = {}
+        self.wait(FORGET + 1)
+        for looks in range(6):
+            self.wait(looks * LOOK)
+            self.assertNotEqual(self.one.health, Health.FINE)
+            self.other.partners = {TAP: frozenset([ONE])}
+            self.other.hearts.look()
+            self.wait(2 * LOOK)
+            self.assertEqual((self.one.babel.cost, self.other.babel.cost), (LINK, LINK))
+            self.assertEqual((self.one.health, self.other.health), (Health.FINE, Health.FINE))
+            self.other.partners = {}
+            self.wait(FORGET + 1)
+
     def test_introduced_again(self) -> None:
         """babel does not believe it: it is told again for a while, but not for ever, nor of a dead one."""
         self.one.wire.cut = self.other.wire.cut = True

@@ -270,7 +270,8 @@ class Parts:
 
     def heartbeats(self, *arguments: object) -> FakeHeartbeats:
         """What watches the tunnels."""
-        return FakeHeartbeats()
+        self.hearts = FakeHeartbeats()
+        return self.hearts
 
     def change(self, config: NodeConfig) -> None:
         """From now on, this holds."""
@@ -941,6 +942,15 @@ class NodeServiceTests(SynchronousTestCase):
                 "2001:db8:42:7::/64": "fe80::7:0:0:1 vifs0",
             },
         )
+
+    def test_greeted(self) -> None:
+        """Who has just come is looked at at once: it waits for a word of ours."""
+        self.parts.know(1)
+        self.start()
+        self.parts.clients[0].come_up(NOW)
+        self.assertEqual(self.parts.hearts.looks, 1)
+        self.parts.served_changed()
+        self.assertEqual(self.parts.hearts.looks, 2)
 
     def test_obey(self) -> None:
         """Other options of the operator's reach whom they concern, and nobody else."""
