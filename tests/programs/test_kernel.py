@@ -276,6 +276,10 @@ class OrphanTests(KernelTestCase):
         await self.kernel.keep({Place(one, 0): here, Place(one, 1): there, Place(two, 0): here}, ())
         command("ip", "route", "add", str(one), "via", "fe80::3", "dev", "eth0", "proto", "42")
         self.assertIn("via fe80::3", command("ip", "-6", "route", "get", str(one[1])))
+        await self.kernel.keep({Place(one, 2): there}, ())
+        self.assertIn("via fe80::2", command("ip", "-6", "route", "get", str(one[1])))
+        await self.kernel.keep({}, [Place(one, 2)])
+        self.assertIn("via fe80::3", command("ip", "-6", "route", "get", str(one[1])))
         await self.kernel.flush_routes()
         self.assertIn(
             f"via fe80::1 dev eth0 proto 243 src {ADDRESS}", command("ip", "-6", "route", "get", str(one[1]))

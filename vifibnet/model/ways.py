@@ -11,6 +11,9 @@ is up and every kernel on the way forwards. If all went other ways at once, two 
 other. So the old way is the better one as long as it is not known to be cut, unless the alternate is safe
 even then.
 
+*A lossy way.* Until babel has another one, for which it may have to ask, too, the alternate goes before it
+for a moment.
+
 *Any other way.* Where there is no alternate, babel has the destination asked for a newer sequence number,
 which takes a second. But it has told all neighbours at once that it has lost the way. Who went that way, over
 us, has said since that it has lost it, too, or goes another one: who still offers one does not go over us.
@@ -43,6 +46,11 @@ PATIENCE = 0.2
 for them (babeld 1.12 delays urgent updates by a tenth of a second)."""
 
 
+AHEAD = 2.0
+"""Seconds for which an alternate goes before babel's own way, which has just been found to lose many packets.
+babel has found another one by then, or there is none that is better."""
+
+
 class Health(Enum):
     """What is known about a neighbour on a way by others than babel."""
 
@@ -54,7 +62,8 @@ class Health(Enum):
 
 
 class Place(NamedTuple):
-    """A kept way's place in the kernel: ``rank`` 0 is what packets take first."""
+    """A kept way's place in the kernel: of those after babel's own, ``rank`` 0 is what packets take first;
+    the last rank goes before it."""
 
     prefix: IPv6Network
     rank: int
@@ -104,7 +113,8 @@ class Kept:
     ``until`` then.
 
     ``own`` is babel's next hop or, where it has none, the last; ``metric`` our distance over it (None: babel
-    never had one), ``refmetric`` its own; ``lost`` is when babel gave it up.
+    never had one) while it was well, ``refmetric`` its own; ``lost`` is when babel gave it up. ``shunned`` is
+    when it was found to be lossy, ``ahead`` what is taken instead.
     """
 
     own: Way
@@ -113,6 +123,8 @@ class Kept:
     ways: tuple[Way, ...]
     until: float | None = None
     lost: float | None = None
+    shunned: float | None = None
+    ahead: Way | None = None
 
 
 def keep(
@@ -133,7 +145,7 @@ def keep(
     """
     own = next((offer for offer in offers if offer.installed), None)
     if own is not None:
-        goal = Kept(own.way, own.metric, own.refmetric, ())
+        goal = _shun(Kept(own.way, own.metric, own.refmetric, ()), before, around, now)
     elif direct is not None and around.health(direct) is not Health.DEAD:
         goal = Kept(direct, None if before is None else before.metric, 0, ())
     elif before is None:
@@ -148,7 +160,18 @@ def keep(
     ways = _ways(goal, offers, around, had, installed=own is not None, learning=learning)
     if goal.lost is not None and now >= goal.lost + PATIENCE and around.health(ways[0]) is Health.DEAD:
         ways = _any(goal, offers, around, had) or ways
-    return replace(goal, ways=ways)
+    fresh = goal.shunned is not None and now < goal.shunned + AHEAD
+    return replace(goal, ways=ways, ahead=ways[0] if fresh and ways[0] != goal.own else None)
+
+
+def _shun(goal: Kept, before: Kept | None, around: Around, now: float) -> Kept:
+    """Note that babel's way is lossy. What it costs since says nothing about where others' ways lead."""
+    if before is None or before.until is not None or before.own != goal.own:
+        return goal
+    if around.health(goal.own) is not Health.LOSSY:
+        return goal
+    metric = min(each for each in (goal.metric, before.metric) if each is not None)
+    return replace(goal, metric=metric, shunned=now if before.shunned is None else before.shunned)
 
 
 def _any(goal: Kept, offers: Collection[Offer], around: Around, had: tuple[Way, ...]) -> tuple[Way, ...]:

@@ -36,7 +36,7 @@ ANNOUNCED = ("static", "244")
 KEPT = "243"
 """The protocol number of the routes that we keep beside babeld's; nobody else's."""
 
-KEPT_METRICS = (2048, 3072)
+KEPT_METRICS = (2048, 3072, 512)
 """Their metrics by rank: babeld's own have 1024, those of it that reject 65535, and ours LAST_RESORT."""
 
 LAST_RESORT = 2**32 - 1

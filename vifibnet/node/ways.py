@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from vifibnet.errors import CommandFailed
-from vifibnet.model.ways import PATIENCE, Health, Kept, Place, Way, keep
+from vifibnet.model.ways import AHEAD, PATIENCE, Health, Kept, Place, Way, keep
 from vifibnet.node.around import Around
 from vifibnet.wire.babeld import Interface, Neighbour, Route, Xroute
 
@@ -25,7 +25,7 @@ SLICE = 50
 """How many destinations are looked at before others get their turn."""
 
 RANKS = 2
-"""How many ways are kept for a destination at most."""
+"""How many ways are kept for a destination at most, after babel's own."""
 
 Put = Callable[[Mapping[Place, Way], Sequence[Place]], Awaitable[None]]
 """What changes the kernel: what to have, what no more. Kernel.keep."""
@@ -166,11 +166,12 @@ class Ways:
             self._kept[prefix] = kept
             whens = [kept.until] if kept.until is not None else []
             whens += [kept.lost + PATIENCE] if kept.lost is not None else []
+            whens += [kept.shunned + AHEAD] if kept.shunned is not None else []
             if coming := [when for when in whens if when > self._reactor.seconds()]:
                 self._remind(prefix, min(coming))
         elif before is not None:
             del self._kept[prefix]
-        if (before.ways if before is not None else ()) != (kept.ways if kept is not None else ()):
+        if _places(before) != _places(kept):
             self._untold[prefix] = None
 
     def _remind(self, prefix: IPv6Network, when: float) -> None:
@@ -200,14 +201,12 @@ class Ways:
         put: dict[Place, Way] = {}
         drop: list[Place] = []
         for prefix in self._untold:
-            kept = self._kept.get(prefix)
-            ways = kept.ways if kept is not None else ()
-            for rank in range(RANKS):
+            for rank, way in enumerate(_places(self._kept.get(prefix))):
                 place = Place(prefix, rank)
-                if rank >= len(ways):
+                if way is None:
                     drop += [place] * (self._told.pop(place, None) is not None)
-                elif self._told.get(place) != ways[rank]:
-                    put[place] = self._told[place] = ways[rank]
+                elif self._told.get(place) != way:
+                    put[place] = self._told[place] = way
         self._untold = {}
         if put or drop:
             self._busy = True
@@ -223,3 +222,9 @@ class Ways:
             self._busy = False
         if self._known():
             self._tell()
+
+
+def _places(kept: Kept | None) -> tuple[Way | None, ...]:
+    """What is kept, by rank."""
+    ways = () if kept is None else kept.ways
+    return (*ways, *[None] * (RANKS - len(ways)), None if kept is None else kept.ahead)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from vifibnet.model.ways import PATIENCE, SLACK, Health, Kept, Offer, Way, keep
+from vifibnet.model.ways import AHEAD, PATIENCE, SLACK, Health, Kept, Offer, Way, keep
 
 LEAST = 96
 """The cost of a link."""
@@ -70,6 +71,11 @@ class KeepTests(SynchronousTestCase):
         )
         return None if self.kept is None else self.kept.ways
 
+    @property
+    def ahead(self) -> Way | None:
+        """What the kernel has before babel's own way now."""
+        return None if self.kept is None else self.kept.ahead
+
     def test_same(self) -> None:
         """With nothing else the same way is kept, for a while also when babel has none, and as new after."""
         self.assertIsNone(self.step())
@@ -112,6 +118,24 @@ class KeepTests(SynchronousTestCase):
             self.assertEqual(self.step(over(N)), expected)
             self.assertEqual(self.step(over(N), pause=4), expected)
             self.assertIsNone(self.step(over(N), pause=1))
+
+    def test_lossy(self) -> None:
+        """An alternate goes before a way that has just become lossy, as long as babel keeps to that, and not
+        for ever; who may have come to us while that was good is none."""
+        dear = Offer(P, 20 * LEAST, 0, installed=True)
+        self.step(direct(), over(N))
+        self.around.healths = {P: Health.LOSSY}
+        self.assertEqual((self.step(dear, over(N)), self.ahead), ((N,), N))
+        self.assertEqual((self.step(dear, over(N, 2), pause=AHEAD / 2), self.ahead), ((P,), None))
+        self.assertEqual((self.step(dear, over(N)), self.ahead), ((N,), N))
+        self.assertEqual((self.step(over(N)), self.ahead), ((N,), None))
+        self.assertEqual((self.step(dear, over(N), pause=1), self.ahead), ((N,), None))
+        self.around.healths = {}
+        self.step(direct(), over(N))
+        self.around.healths = {P: Health.LOSSY}
+        self.step(dear, over(N))
+        self.assertEqual((self.step(dear, over(N), pause=AHEAD - 0.1), self.ahead), ((N,), N))
+        self.assertEqual((self.step(dear, over(N), pause=0.2), self.ahead), ((N,), None))
 
     def test_no_alternate(self) -> None:
         """Without one the old way is kept, whatever is known."""
@@ -295,6 +319,13 @@ class Net:
         del offers[other]
         self.kept[node] = self._keep(node, self.kept[node], offers)
 
+    def shun(self, node: int, other: int, more: int) -> None:
+        """The node finds a neighbour to be lossy, and its babel that it costs so much more."""
+        self.around[node].healths[self.ways[node][other]] = Health.LOSSY
+        offers = self._offers(node)
+        offers[other] = replace(offers[other], metric=offers[other].metric + more)
+        self.kept[node] = self._keep(node, self.kept[node], offers)
+
     def hear(self, node: int, lost: Collection[int]) -> bool:
         """The node has heard that these have lost the destination, too; whether others are left."""
         offers = {other: offer for other, offer in self._offers(node).items() if other not in lost}
@@ -308,7 +339,10 @@ class Net:
         while path[-1] != self.destination:
             node = path[-1]
             step = self.next[node]
-            if (node, step) in missed:
+            kept = self.kept.get(node)
+            if kept is not None and kept.ahead is not None:
+                step = int(kept.ahead.via)
+            elif (node, step) in missed:
                 ways = self.kept[node].ways
                 step = int(ways[0].via) if ways else node
             if step == node or (node, step) in cut:
@@ -348,6 +382,24 @@ class GraphTests(SynchronousTestCase):
         for node in net.next:
             end, path = net.walk(node, cut, cut)
             self.assertEqual(end, "dropped" if helpless & set(path) else "arrives")
+
+    @given(graphs(), st.data(), st.integers(0, 2000))
+    def test_lossy(self, graph: Graph, data: st.DataObject, more: int) -> None:
+        """A link is found to be lossy by both ends, which soon costs more: everything arrives, and what had
+        an alternate there does not go over it."""
+        net = Net(graph, data.draw(st.sampled_from(sorted(graph))))
+        one = data.draw(st.sampled_from(sorted(graph)))
+        other = data.draw(st.sampled_from(sorted(graph[one])))
+        spared = False
+        for node, gone in ((one, other), (other, one)):
+            if net.next.get(node) == gone:
+                spared = {int(way.via) for way in net.kept[node].ways} != {gone}
+                net.shun(node, gone, data.draw(st.sampled_from([0, more])))
+        for node in net.next:
+            end, path = net.walk(node, NONE)
+            self.assertEqual(end, "arrives")
+            if spared:
+                self.assertFalse({(one, other), (other, one)} & set(pairwise(path)))
 
     @given(graphs(), st.data())
     def test_heard(self, graph: Graph, data: st.DataObject) -> None:

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.errors import CommandFailed
 from vifibnet.model.liveness import INFINITY
-from vifibnet.model.ways import Health, Place, Way
+from vifibnet.model.ways import AHEAD, Health, Place, Way
 from vifibnet.node.ways import LATER, SLICE, SOON, Ways
 from vifibnet.wire.babeld import Interface, Neighbour, Route
 
@@ -229,11 +229,23 @@ class WaysTests(SynchronousTestCase):
         self.healths = {(HERE.interface, HERE.via): Health.LOSSY}
         self.ways.look()
         self.clock.advance(0)
-        self.expect(({Place(ONE, 0): THERE}, [Place(ONE, 1)]))
+        self.expect(({Place(ONE, 0): THERE, Place(ONE, 2): THERE}, [Place(ONE, 1)]))
         self.note(route(ONE, HERE, 65535, 0, installed=True))
+        self.expect(({}, [Place(ONE, 2)]))
         self.assertTrue(self.ways.covered(HERE))
         self.note(route(ONE, THERE, 192, 96, installed=False), gone=True)
         self.assertFalse(self.ways.covered(HERE))
+
+    def test_lossy(self) -> None:
+        """The alternate goes before babel's own way for a while only."""
+        self.triangle()
+        self.healths = {(HERE.interface, HERE.via): Health.LOSSY}
+        self.ways.look()
+        self.clock.advance(0)
+        self.expect(({Place(ONE, 0): THERE, Place(ONE, 2): THERE}, [Place(ONE, 1)]))
+        self.clock.advance(AHEAD + 0.1)
+        self.clock.advance(0)
+        self.expect(({}, [Place(ONE, 2)]))
 
     def test_direct(self) -> None:
         """The end of a tunnel is kept as long as it is one."""
