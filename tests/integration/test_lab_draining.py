@@ -58,10 +58,7 @@ class DrainingTests(LabCase):
         status, said, errors = await self.command(lab, "h1", "undrain")
         self.assertEqual((status, said), (0, f"node {lab.host('h1').prefix} was not drained\n"), errors)
         first, second = "h0", "h3"
-        await self.command(lab, second, "drain")
-        await self.goes_over(lab, first)
-        await self.command(lab, second, "undrain")
-        await self.goes_over(lab, first)
+        await self.chosen(lab, first, second)
 
         pulses = [self.pulse(lab, "h1", "h2"), self.pulse(lab, "h2", "h1")]
         beside = self.pulse(lab, "h1", first)
@@ -84,6 +81,20 @@ class DrainingTests(LabCase):
 
         await lab.stop(second)
         await self.only_way(lab, first)
+
+    async def chosen(self, lab: Lab, first: str, second: str, tries: int = 5) -> None:
+        """Wait until babel has chosen the first, though it might take either: where the round-trip time makes
+        the second look a little better, once more."""
+        for left in reversed(range(tries)):
+            await self.command(lab, second, "drain")
+            await self.goes_over(lab, first)
+            await self.command(lab, second, "undrain")
+            try:
+                await self.goes_over(lab, first, timeout=3.0)
+                return
+            except self.failureException:
+                if not left:
+                    raise
 
     async def drain(self, lab: Lab, name: str) -> None:
         """Until nothing of others goes through it."""
