@@ -70,6 +70,11 @@ class Pulse(NamedTuple):
         return self.last + (MISSED + bool(self.penalty)) * self.interval + SLACK
 
     @property
+    def overdue(self) -> float:
+        """When the next beat is missing if nothing comes."""
+        return self.last + self.interval + SLACK
+
+    @property
     def suspect(self) -> bool:
         """Whether one has just been missing, which may be the first of many."""
         return self.came & 0b11 == 0b01 and not self.penalty

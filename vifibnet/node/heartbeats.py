@@ -325,7 +325,7 @@ class Heartbeats(Service):
             heard[key] = end
             self._beats[tap] += 1
             self._hurry = max(self._hurry, end.lively)
-            self._due = min(self._due, end.pulse.deadline)
+            self._due = min(self._due, end.deadline)
         return heard.values()
 
     def _review(self, now: float) -> Collection[End]:
@@ -337,7 +337,9 @@ class Heartbeats(Service):
                 continue
             # babel would go on believing in a tunnel that has ended if its tap is soon used again.
             end.gone |= key[1] not in self._senders.get(end.tap, ())
-            deadline = end.pulse.deadline
+            end.miss(now)
+            self._hurry = max(self._hurry, end.lively)
+            deadline = end.deadline
             self._due = min(self._due, deadline if now < deadline else end.pulse.last + FORGET)
         return self._ends.values()
 

@@ -10,7 +10,8 @@ from vifibnet.wire.heartbeat import Beat
 
 EAGER = 1.0
 """Seconds in which beats come at each look after one was missing, or when a silence ends: on a good line, of
-which one in a hundred is lost, that costs little, and a bad one is found out much sooner."""
+which one in a hundred is lost, that costs little. A bad one is found out much sooner, and where two in a row
+were lost by chance, one of these is heard before that is taken for the end."""
 
 USED = 1.0
 """Seconds for which a tunnel that has just carried packets is taken for busy."""
@@ -26,11 +27,12 @@ class End:
     ``empty``: whether it uses the tunnel; ``mine``: the cost that we find; ``cost``: what we made of both;
     ``told``: what we told babeld, ``believed`` what that last said, and ``before`` what it had believed;
     ``gone``: the tunnel has ended; ``mutual``: it has heard us; ``said``: we have told it that we do not use
-    the tunnel; ``sent``: our last beat's number. ``eager``: until when we want more beats of it, ``asked``
-    until when it wants more of ours, ``used`` until when we take the tunnel for busy, ``busy`` until when one
-    of us does, ``alive`` when we began to hear each other, ``died`` when that ended, ``shunned`` when it was
-    found to be lossy, ``introduced`` when babeld was last told of it, ``inquired`` when others were asked in
-    its stead, ``quiet`` until when babeld misses nothing of it."""
+    the tunnel; ``sent``: our last beat's number. ``missed``: when a beat of its was last overdue, ``eager``
+    until when we want more of them, ``asked`` until when it wants more of ours, ``used`` until when we take
+    the tunnel for busy, ``busy`` until when one of us does, ``alive`` when we began to hear each other,
+    ``died`` when that ended, ``shunned`` when it was found to be lossy, ``introduced`` when babeld was last
+    told of it, ``inquired`` when others were asked in its stead, ``quiet`` until when babeld misses nothing
+    of it."""
 
     tap: str
     address: IPv6Address
@@ -46,6 +48,7 @@ class End:
     gone: bool = False
     said: bool = False
     sent: int = 0
+    missed: float = 0.0
     eager: float = 0.0
     asked: float = 0.0
     used: float = 0.0
@@ -77,6 +80,17 @@ class End:
             self.mutual, self.alive = True, now
         # The first beat comes from somebody who cannot have heard us yet.
         self.theirs = beat.cost if self.mutual else 0
+
+    @property
+    def deadline(self) -> float:
+        """When the next thing follows if nothing comes: it is asked for more, then taken for dead."""
+        return self.pulse.deadline if self.pulse.last < self.missed else self.pulse.overdue
+
+    def miss(self, now: float) -> None:
+        """Its beat is overdue."""
+        if now >= self.pulse.overdue and self.pulse.last >= self.missed:
+            self.missed = now
+            self.eager = now + EAGER
 
     def doubted(self, now: float) -> bool:
         """Whether we want more beats of it. Of a line that is known to be bad we know enough."""
