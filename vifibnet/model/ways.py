@@ -12,7 +12,8 @@ other. So the old way is the better one as long as it is not known to be cut, un
 even then.
 
 *A lossy way.* Until babel has another one, for which it may have to ask, too, the alternate goes before it
-for a moment.
+for a moment. The way that babel takes in its place then goes before it as well: now and then the neighbour on
+the lossy one, which knows nothing of losses, makes babel believe for some milliseconds that nothing is wrong.
 
 *Any other way.* Where there is no alternate, babel has the destination asked for a newer sequence number,
 which takes a second. But it has told all neighbours at once that it has lost the way. Who went that way, over
@@ -49,6 +50,10 @@ for them (babeld 1.12 delays urgent updates by a tenth of a second)."""
 AHEAD = 2.0
 """Seconds for which an alternate goes before babel's own way, which has just been found to lose many packets.
 babel has found another one by then, or there is none that is better."""
+
+ASTRAY = 0.1
+"""Seconds for which what babel took instead goes before a lossy way that babel comes back to: mostly that is
+over by then, and nobody has heard of it yet and come to us for it."""
 
 
 class Health(Enum):
@@ -114,7 +119,8 @@ class Kept:
 
     ``own`` is babel's next hop or, where it has none, the last; ``metric`` our distance over it (None: babel
     never had one) while it was well, ``refmetric`` its own; ``lost`` is when babel gave it up. ``shunned`` is
-    when it was found to be lossy, ``ahead`` what is taken instead.
+    when it was found to be lossy, ``astray`` when babel came back to it although it is; ``ahead`` what is
+    taken first.
     """
 
     own: Way
@@ -124,6 +130,7 @@ class Kept:
     until: float | None = None
     lost: float | None = None
     shunned: float | None = None
+    astray: float | None = None
     ahead: Way | None = None
 
 
@@ -160,18 +167,42 @@ def keep(
     ways = _ways(goal, offers, around, had, installed=own is not None, learning=learning)
     if goal.lost is not None and now >= goal.lost + PATIENCE and around.health(ways[0]) is Health.DEAD:
         ways = _any(goal, offers, around, had) or ways
-    fresh = goal.shunned is not None and now < goal.shunned + AHEAD
-    return replace(goal, ways=ways, ahead=ways[0] if fresh and ways[0] != goal.own else None)
+    first = None if before is None else before.ahead
+    return replace(goal, ways=ways, ahead=_ahead(goal, first, ways, offers, around, now))
 
 
 def _shun(goal: Kept, before: Kept | None, around: Around, now: float) -> Kept:
     """Note that babel's way is lossy. What it costs since says nothing about where others' ways lead."""
-    if before is None or before.until is not None or before.own != goal.own:
+    if before is None or around.health(goal.own) is not Health.LOSSY:
         return goal
-    if around.health(goal.own) is not Health.LOSSY:
+    if before.own != goal.own:
+        return goal if before.ahead is None else replace(goal, shunned=now, astray=now)
+    if before.until is not None:
         return goal
     metric = min(each for each in (goal.metric, before.metric) if each is not None)
-    return replace(goal, metric=metric, shunned=now if before.shunned is None else before.shunned)
+    shunned = now if before.shunned is None else before.shunned
+    return replace(goal, metric=metric, shunned=shunned, astray=before.astray)
+
+
+def _ahead(
+    goal: Kept,
+    had: Way | None,
+    ways: tuple[Way, ...],
+    offers: Collection[Offer],
+    around: Around,
+    now: float,
+) -> Way | None:
+    """What is taken before babel's own way, if that is lossy: what babel had taken instead (``had``), or an
+    alternate, each for a while. If another one is lossy, babel's own."""
+    fine = {offer.way for offer in offers if around.health(offer.way) in (Health.FINE, Health.UNKNOWN)}
+    # babel tells first what it takes no more, and then what instead.
+    since = goal.lost if had == goal.own else goal.astray
+    if since is not None and now < since + ASTRAY and had in fine:
+        return had
+    if goal.shunned is not None:
+        return ways[0] if now < goal.shunned + AHEAD and ways[0] != goal.own else None
+    lossy = any(around.health(offer.way) is Health.LOSSY for offer in offers)
+    return goal.own if lossy and goal.until is None and goal.own in fine else None
 
 
 def _any(goal: Kept, offers: Collection[Offer], around: Around, had: tuple[Way, ...]) -> tuple[Way, ...]:

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from vifibnet.errors import CommandFailed
-from vifibnet.model.ways import AHEAD, PATIENCE, Health, Kept, Place, Way, keep
+from vifibnet.model.ways import AHEAD, ASTRAY, PATIENCE, Health, Kept, Place, Way, keep
 from vifibnet.node.around import Around
 from vifibnet.wire.babeld import Interface, Neighbour, Route, Xroute
 
@@ -165,8 +165,9 @@ class Ways:
         if kept is not None:
             self._kept[prefix] = kept
             whens = [kept.until] if kept.until is not None else []
-            whens += [kept.lost + PATIENCE] if kept.lost is not None else []
+            whens += [kept.lost + PATIENCE, kept.lost + ASTRAY] if kept.lost is not None else []
             whens += [kept.shunned + AHEAD] if kept.shunned is not None else []
+            whens += [kept.astray + ASTRAY] if kept.astray is not None else []
             if coming := [when for when in whens if when > self._reactor.seconds()]:
                 self._remind(prefix, min(coming))
         elif before is not None:

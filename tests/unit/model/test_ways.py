@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from vifibnet.model.ways import AHEAD, PATIENCE, SLACK, Health, Kept, Offer, Way, keep
+from vifibnet.model.ways import AHEAD, ASTRAY, PATIENCE, SLACK, Health, Kept, Offer, Way, keep
 
 LEAST = 96
 """The cost of a link."""
@@ -136,6 +136,42 @@ class KeepTests(SynchronousTestCase):
         self.step(dear, over(N))
         self.assertEqual((self.step(dear, over(N), pause=AHEAD - 0.1), self.ahead), ((N,), N))
         self.assertEqual((self.step(dear, over(N), pause=0.2), self.ahead), ((N,), None))
+
+    def test_back_to_lossy(self) -> None:
+        """What babel has taken instead goes before a lossy way that it comes back to, for a moment, as long
+        as it can be taken; an alternate for a while."""
+        self.around.healths = {P: Health.LOSSY}
+        dear, taken = over(P, 20), replace(over(N), installed=True)
+        back = direct(), over(N, 5)
+        for _ in range(2):
+            self.step(dear, taken, pause=1)
+            self.assertEqual(self.ahead, N)
+            self.step(replace(back[0], installed=False), back[1])
+            self.assertEqual(self.ahead, N)
+            self.step(*back)
+            self.step(*back, pause=ASTRAY / 2)
+            self.assertEqual(self.ahead, N)
+        self.step(*back, pause=ASTRAY)
+        self.assertIsNone(self.ahead)
+        for health in (Health.DEAD, Health.LEAVING, Health.LOSSY):
+            self.around.healths = {P: Health.LOSSY}
+            self.step(dear, taken)
+            self.assertEqual(self.ahead, N)
+            self.around.healths[N] = health
+            self.step(*back)
+            self.assertIsNone(self.ahead)
+        self.around.healths = {P: Health.LOSSY}
+        self.step(dear, taken)
+        self.step(direct())
+        self.assertIsNone(self.ahead)
+        self.step(dear, taken)
+        self.step(dear, over(N))
+        self.step(dear, over(N), pause=ASTRAY)
+        self.assertIsNone(self.ahead)
+        # Where nothing is lossy, babel's own way is enough.
+        self.around.healths = {}
+        self.step(over(P, 20), taken)
+        self.assertIsNone(self.ahead)
 
     def test_no_alternate(self) -> None:
         """Without one the old way is kept, whatever is known."""
