@@ -87,7 +87,7 @@ PARAMETERS: Mapping[str, Parameter] = {
             "between two announcements of all routes; four hellos, but 2 to 20 s, unless set",
         ),
         Parameter(
-            "heartbeat", float, 0.05, 60, "seconds", 0.25, Applies.LIVE,
+            "heartbeat", float, 0.05, 60, "seconds", 0.3, Applies.LIVE,
             "between two signs of life over each tunnel; it is dead when two are missing",
         ),
         Parameter("mtu", int, 1280, 9000, "bytes", 1400, Applies.TUNNELS, "largest packet in the tunnels"),

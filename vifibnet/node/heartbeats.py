@@ -9,7 +9,7 @@ be short for that, and costs more, may be longer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from math import inf
 from typing import Any
@@ -37,6 +37,9 @@ BUSY = 25.0
 
 ASLEEP = 5.0
 """Two looks that are so many seconds apart mean that the machine has slept."""
+
+Key = tuple[str, bytes]
+"""A tap, and the packed link-local address of somebody at its other end."""
 
 Partners = Mapping[str, frozenset[IPv6Address]]
 """The link-local addresses of those at the other end of each tap whose tunnel is up."""
@@ -68,7 +71,8 @@ class Heartbeats(Service):
         """``own``: our link-local address on all taps; without one there are no heartbeats. ``interval`` in
         seconds may be changed at any time, and so may ``hello``, babel's.
 
-        ``partners`` answers with the same object as long as they are the same.
+        ``partners`` answers with the same object as long as they are the same; when they are others, ``look``
+        is to be called.
         ``neighbours``, ``routes``, ``elsewhere``, ``covered``: as in node.prompting; ``unused(tap, address)``
         tells whether nothing of ours goes there that could go elsewhere; ``on_change`` is called when
         somebody has died, come back, begun or ended leaving; ``on_woken`` when the machine has slept.
@@ -90,7 +94,7 @@ class Heartbeats(Service):
         self._socket: BeatSocket | None = None
         self._prompter: Prompter | None = None
         self._prompting: Prompting | None = None
-        self._ends: dict[tuple[str, bytes], End] = {}
+        self._ends: dict[Key, End] = {}
         self._leaving: set[str] = set()
         self._ending: set[str] = set()
         self._all_leave = self._all_end = False
@@ -101,11 +105,11 @@ class Heartbeats(Service):
         self._hurry = 0.0
         self._pace = Pace(0.0)
         self._looked = self._counted = 0.0
-        # When all are to be judged, not only those who were heard; and whether babeld needs no word.
+        # When somebody may be overdue; whether all are to be judged, and the partners may be others; whether
+        # babeld needs no word, and whether anybody has not been heard yet.
         self._due = 0.0
-        self._calm = False
-        # Whether anybody has not been heard yet.
-        self._awaits = False
+        self._all = self._others = True
+        self._calm = self._awaits = False
         self._woken = -inf
         self._tick: IDelayedCall | None = None
 
@@ -148,12 +152,7 @@ class Heartbeats(Service):
     def health(self, tap: str, address: str) -> Health:
         """What is known of this neighbour."""
         end = self._ends.get((tap, IPv6Address(address).packed))
-        if end is None:
-            return Health.UNKNOWN
-        if end.lossy:
-            return Health.LOSSY
-        states = ((INFINITY, Health.DEAD), (DRAINED, Health.LEAVING), (0, Health.FINE))
-        return next(health for cost, health in states if end.cost >= cost)
+        return Health.UNKNOWN if end is None else end.health
 
     def silent(self, tap: str, address: IPv6Address | None, since: float) -> float | None:
         """Since when nothing has been heard of this neighbour; None while it is heard, or has never been.
@@ -174,7 +173,6 @@ class Heartbeats(Service):
             self._all_leave = True
         else:
             self._leaving.add(tap)
-        self._due = 0.0
         self.look()
 
     def stay(self, tap: str | None = None) -> None:
@@ -184,7 +182,6 @@ class Heartbeats(Service):
         else:
             self._leaving.discard(tap)
             self._ending.discard(tap)
-        self._due = 0.0
         self.look()
 
     def end(self, tap: str | None = None) -> None:
@@ -224,12 +221,17 @@ class Heartbeats(Service):
 
     def _look_again(self) -> None:
         """All that is done so often is done in one waking."""
-        self.look()
+        self._look()
         now = self._reactor.seconds()
         wait = self._pace.until_look(now, calm=self._calm and not self._awaits and now >= self._hurry)
         self._tick = self._reactor.callLater(wait, self._look_again)
 
     def look(self) -> None:
+        """Something has changed that nobody else tells: look now, and at everybody."""
+        self._all = self._others = True
+        self._look()
+
+    def _look(self) -> None:
         """Read what has come, judge, send what is due. One bad turn is logged."""
         if self._socket is None:
             return
@@ -237,7 +239,7 @@ class Heartbeats(Service):
             self._turn(self._socket, self._reactor.seconds())
         except Exception:
             self.log.failure("the heartbeats cannot be dealt with")
-            self._due = 0.0
+            self._all = True
 
     def prompt(self) -> None:
         """babeld believes something else of a neighbour than before: correct it where that is wrong."""
@@ -249,9 +251,13 @@ class Heartbeats(Service):
         slept = now - before > ASLEEP
         if slept:
             self._woken = now
-        self._follow(self._partners(), now)
+        if self._others or self._pace.is_due(now):
+            self._others = False
+            self._follow(self._partners(), now)
         heard = self._read(opened, now, before)
-        changed = self._judge(heard if now < self._due else self._review(now), now)
+        if self._all or now >= self._due:
+            self._review(heard, now)
+        changed = self._judge(heard.values(), now)
         if self._pace.is_due(now):
             self._pace.beat(now, self.interval)
             self._number = (self._number + 1) % 256
@@ -259,14 +265,14 @@ class Heartbeats(Service):
             self._calm = False
             self._note_traffic(now)
             self._greet(opened)
-            changed = self._count(self._ends.values())
+            changed = [end.count() for end in self._ends.values()]
         elif now < self._hurry:
-            due = self._count([end for end in self._ends.values() if now < end.lively])
+            due = [end.count() for end in self._ends.values() if now < end.lively]
             changed = due + [end for end in changed if end not in due]
         self.prompt()
         if not self._calm:
             # Who waits to end a tunnel shall hear at once that it is in use again.
-            again = [end for end in self._ends.values() if end.said and end.cost >= LEAVING]
+            again = (end for end in self._ends.values() if end.said and end.cost >= LEAVING)
             changed += [end for end in again if end not in changed and not self._is_empty(end)]
         for end in changed:
             if not end.gone:
@@ -287,13 +293,6 @@ class Heartbeats(Service):
                 end.use(now)
                 self._hurry = max(self._hurry, end.lively)
 
-    def _count(self, ends: Iterable[End]) -> list[End]:
-        """These get their next beat now."""
-        counted = list(ends)
-        for end in counted:
-            end.sent = (end.sent + 1) % 256
-        return counted
-
     def _follow(self, partners: Partners, now: float) -> None:
         """Others may be at the other ends."""
         if partners is self._met:
@@ -305,11 +304,11 @@ class Heartbeats(Service):
         self._senders = {
             tap: frozenset(address.packed for address in addresses) for tap, addresses in partners.items()
         }
-        self._due = now
+        self._all = True
 
-    def _read(self, opened: BeatSocket, now: float, before: float) -> Collection[End]:
+    def _read(self, opened: BeatSocket, now: float, before: float) -> dict[Key, End]:
         """Take note of all that has come since the look ``before``; from whom."""
-        heard: dict[tuple[str, bytes], End] = {}
+        heard: dict[Key, End] = {}
         for tap, hardware, data, age in opened.read():
             beat = parse_beat(data)
             if beat is None or beat.sender not in self._senders.get(tap, ()):
@@ -325,33 +324,38 @@ class Heartbeats(Service):
             heard[key] = end
             self._beats[tap] += 1
             self._hurry = max(self._hurry, end.lively)
-            self._due = min(self._due, end.deadline)
-        return heard.values()
+            end.review = min(end.review, end.deadline)
+            self._due = min(self._due, end.review)
+        return heard
 
-    def _review(self, now: float) -> Collection[End]:
-        """All, but for those of whom nothing is left; when that has to be done again."""
-        self._due = inf
+    def _review(self, heard: dict[Key, End], now: float) -> None:
+        """Add those who are silent to those who were ``heard``, or all; note when that has to be looked for
+        again. Who is overdue is asked for more beats, and at last forgotten."""
+        everybody, self._all, self._due = self._all, False, inf
         for key, end in list(self._ends.items()):
-            if now - end.pulse.last > FORGET:
-                del self._ends[key]
-                continue
-            # babel would go on believing in a tunnel that has ended if its tap is soon used again.
-            end.gone |= key[1] not in self._senders.get(end.tap, ())
-            end.miss(now)
-            self._hurry = max(self._hurry, end.lively)
-            deadline = end.deadline
-            self._due = min(self._due, deadline if now < deadline else end.pulse.last + FORGET)
-        return self._ends.values()
+            if now >= end.review or everybody:
+                if now - end.pulse.last > FORGET:
+                    del self._ends[key]
+                    continue
+                # babel would go on believing in a tunnel that has ended if its tap is soon used again.
+                end.gone |= key[1] not in self._senders.get(end.tap, ())
+                end.miss(now)
+                self._hurry = max(self._hurry, end.lively)
+                silent = now >= end.deadline
+                end.review = end.pulse.last + FORGET if silent else end.deadline
+                if silent or everybody:
+                    heard[key] = end
+            self._due = min(self._due, end.review)
 
     def _judge(self, ends: Iterable[End], now: float) -> list[End]:
         """What follows for these; those whose other end should know at once."""
         changed = []
         for end in ends:
-            before = end.cost
+            before = end.words
             if end.judge(self._asked(end), now):
                 changed.append(end)
-                if (before >= DRAINED) != (end.cost >= DRAINED) or INFINITY in (before, end.cost):
-                    self._say(end, before)
+                if end.words != before:
+                    self._say(end)
         if changed:
             self._calm = False
             self._on_change()
@@ -363,13 +367,8 @@ class Heartbeats(Service):
             return LEAVING
         return DRAINED if self._all_leave else 0
 
-    def _say(self, end: End, before: int) -> None:
-        words = (
-            "{address} on {tap} is heard no more" if end.cost == INFINITY else "{address} on {tap} is heard"
-        )
-        if DRAINED <= end.cost < INFINITY:
-            words = "{address} on {tap} is to be left"
-        self.log.debug(words, address=str(end.address), tap=end.tap, cost=end.cost, before=before)
+    def _say(self, end: End) -> None:
+        self.log.debug("{address} on {tap} {words}", address=str(end.address), tap=end.tap, words=end.words)
 
     def _is_empty(self, end: End) -> bool:
         """Our babel knows what it costs, and takes it for nothing that has a better way."""

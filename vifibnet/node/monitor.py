@@ -33,6 +33,14 @@ meanwhile, some 280 lines."""
 LITTLE = 8
 """A metric that differs by less is the same: a twelfth of what the best link costs."""
 
+SLIGHT, EIGHTH = 2.0, 8
+"""A round-trip time that differs by fewer milliseconds, or by less than an eighth, is the same. What it costs
+is told apart."""
+
+
+NEIGHBOUR = b"neighbour "
+"""What words about a neighbour begin with."""
+
 
 class Listener(Protocol):
     """Who wants to hear of it."""
@@ -59,9 +67,9 @@ class Monitor(TwistedProtocol):
         self._asked: list[Deferred[wire.Reply]] = []
         self._replies = 0
         self._dump = Told()
-        # What was said last: the words but for verb and metric, by what they are about; the metric by these.
+        # What was said last: the words but for verb and figure, by what they are about; the figure by these.
         self._words: dict[bytes, bytes] = {}
-        self._metrics: dict[bytes, int] = {}
+        self._figures: dict[bytes, float] = {}
         # The lines that have said the same again, and will once more; by these words.
         self._repeats: set[bytes] = set()
         self._repeated: dict[bytes, bytes] = {}
@@ -127,13 +135,13 @@ class Monitor(TwistedProtocol):
 
     def _take(self, line: bytes) -> None:
         verb, _, rest = line.partition(b" ")
-        words, metric = _without_metric(rest)
-        if verb == b"change" and _is_same(metric, before := self._metrics.get(words)):
-            if metric == before:
+        words, figure = _without_figure(rest)
+        if verb == b"change" and _is_same(words, figure, before := self._figures.get(words)):
+            if figure == before:
                 self._repeats.add(line)
                 self._repeated[words] = line
             return
-        self._remember(verb, words, metric)
+        self._remember(verb, words, figure)
         event = wire.parse_monitor(line.decode(errors="replace"))
         if isinstance(event, wire.Reply):
             self._replies += 1
@@ -148,28 +156,33 @@ class Monitor(TwistedProtocol):
         elif event is not None:
             self._listener.changed(event)
 
-    def _remember(self, verb: bytes, words: bytes, metric: int) -> None:
+    def _remember(self, verb: bytes, words: bytes, figure: float) -> None:
         """What it says last of a thing is what it may repeat."""
         if verb not in (b"add", b"change", b"flush"):
             return
         about = b" ".join(words.split(b" ", 2)[:2])
         old = self._words.pop(about, b"")
-        self._metrics.pop(old, None)
+        self._figures.pop(old, None)
         self._repeats.discard(self._repeated.pop(old, b""))
         if verb != b"flush":
             self._words[about] = words
-            self._metrics[words] = metric
+            self._figures[words] = figure
 
 
-def _without_metric(words: bytes) -> tuple[bytes, int]:
-    """The words but for the metric, and that."""
-    head, found, tail = words.partition(b" metric ")
-    metric, _, tail = tail.partition(b" ")
-    return (head + b" " + tail, int(metric)) if found and metric.isdigit() else (words, 0)
+def _without_figure(words: bytes) -> tuple[bytes, float]:
+    """The words but for a route's metric or a neighbour's round-trip time, and that."""
+    head, found, tail = words.partition(b" rtt " if words.startswith(NEIGHBOUR) else b" metric ")
+    figure, _, tail = tail.partition(b" ")
+    try:
+        return (head + b" " + tail, float(figure)) if found else (words, 0.0)
+    except ValueError:
+        return words, 0.0
 
 
-def _is_same(metric: int, before: int | None) -> bool:
+def _is_same(words: bytes, figure: float, before: float | None) -> bool:
     """Whether it may count as the same. Whether something can be reached at all always matters."""
-    if before is None or metric == before:
-        return metric == before
-    return abs(metric - before) < LITTLE and INFINITY not in (metric, before)
+    if before is None or figure == before:
+        return figure == before
+    if words.startswith(NEIGHBOUR):
+        return abs(figure - before) < max(SLIGHT, before / EIGHTH)
+    return abs(figure - before) < LITTLE and INFINITY not in (figure, before)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from vifibnet.model.liveness import BACK, DRAINED, INFINITY, SHUNNED, Pulse, first, heard
+from vifibnet.model.ways import Health
 from vifibnet.wire.heartbeat import Beat
 
 EAGER = 1.0
@@ -32,7 +33,7 @@ class End:
     the tunnel for busy, ``busy`` until when one of us does, ``alive`` when we began to hear each other,
     ``died`` when that ended, ``shunned`` when it was found to be lossy, ``introduced`` when babeld was last
     told of it, ``inquired`` when others were asked in its stead, ``quiet`` until when babeld misses nothing
-    of it."""
+    of it, ``review`` when it may be overdue."""
 
     tap: str
     address: IPv6Address
@@ -60,11 +61,33 @@ class End:
     introduced: float = 0.0
     inquired: float = 0.0
     quiet: float = 0.0
+    review: float = 0.0
 
     @property
     def lossy(self) -> bool:
         """Whether it loses many, as one of us has found out."""
         return SHUNNED <= self.cost < DRAINED
+
+    @property
+    def health(self) -> Health:
+        """The same for others' eyes."""
+        if self.lossy:
+            return Health.LOSSY
+        if self.cost >= INFINITY:
+            return Health.DEAD
+        return Health.LEAVING if self.cost >= DRAINED else Health.FINE
+
+    @property
+    def words(self) -> str:
+        """The same in words."""
+        if self.health is Health.LEAVING:
+            return "is to be left"
+        return "is heard no more" if self.health is Health.DEAD else "is heard"
+
+    def count(self) -> End:
+        """It gets its next beat now."""
+        self.sent = (self.sent + 1) % 256
+        return self
 
     def hear(self, beat: Beat, now: float, came: float) -> None:
         """A beat of its is read that ``came`` before."""

@@ -39,7 +39,7 @@ class Changed:
 
 
 BEGINNING = {"hello": "1", "update-interval": "20"}
-"""What a new network begins with, instead of the manual's defaults: with heartbeats of 0.25 s an idle tunnel
+"""What a new network begins with, instead of the manual's defaults: with heartbeats of 0.3 s an idle tunnel
 costs less than 4 kbit/s in each direction (bench.idle), and packets find another way within a second
 (bench.failover)."""
 

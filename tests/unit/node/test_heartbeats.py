@@ -118,10 +118,11 @@ class Babel:
 class Thorough(Heartbeats):
     """Takes nothing for granted: judges everybody at every look, and asks babeld whenever it may."""
 
-    def look(self) -> None:
+    def _look(self) -> None:
         """Forget what spares work."""
-        self._due, self._calm = 0.0, False
-        super().look()
+        self._all = self._others = True
+        self._calm = False
+        super()._look()
 
     def prompt(self) -> None:
         """Likewise."""
@@ -164,6 +165,11 @@ class Node:
             lambda own: self.babel,  # type: ignore[arg-type,return-value]
             lambda: {TAP: self.carried},
         )
+
+    def meet(self, *peers: IPv6Address) -> None:
+        """These are at the other end of the tap now."""
+        self.partners = {TAP: frozenset(peers)} if peers else {}
+        self.hearts.look()
 
     def changed(self) -> None:
         """Counts."""
@@ -268,7 +274,7 @@ class HeartbeatTests(SynchronousTestCase):
         """Beats and babel's packets are no traffic, and of others' packets nobody knows whose they are."""
         self.one.carried = 5
         self.other.carried = 1000
-        self.other.partners = {TAP: frozenset([ONE, THIRD])}
+        self.other.meet(ONE, THIRD)
         self.test_beats()
 
     @given(
@@ -331,10 +337,11 @@ class HeartbeatTests(SynchronousTestCase):
     def test_introduced(self) -> None:
         """As soon as two hear each other, both babels are told so, once, as they believe it."""
         for node in (self.one, self.other):
-            node.partners, node.babel.knows = {}, False
+            node.babel.knows = False
+            node.meet()
         self.wait(FORGET + 1)
         for node in (self.one, self.other):
-            node.partners = {TAP: frozenset([node.peer])}
+            node.meet(node.peer)
         self.wait(4 * LOOK)
         for node in (self.one, self.other):
             self.assertEqual(node.babel.introduced, [(LINK, 1.0)])
@@ -347,17 +354,17 @@ class HeartbeatTests(SynchronousTestCase):
     def test_awaited(self) -> None:
         """Who is looked out for is heard at the next look, though all others are well and let us wait."""
         self.wait(10)
-        self.other.partners = {}
+        self.other.meet()
         self.wait(FORGET + 1)
         for looks in range(6):
             self.wait(looks * LOOK)
             self.assertNotEqual(self.one.health, Health.FINE)
-            self.other.partners = {TAP: frozenset([ONE])}
+            self.other.meet(ONE)
             self.other.hearts.look()
             self.wait(2 * LOOK)
             self.assertEqual((self.one.babel.cost, self.other.babel.cost), (LINK, LINK))
             self.assertEqual((self.one.health, self.other.health), (Health.FINE, Health.FINE))
-            self.other.partners = {}
+            self.other.meet()
             self.wait(FORGET + 1)
 
     def test_introduced_again(self) -> None:
@@ -415,9 +422,9 @@ class HeartbeatTests(SynchronousTestCase):
         """The silence of a tunnel that has ended is not that of the next one on its tap."""
         self.one.wire.cut = self.other.wire.cut = True
         self.wait(2.0)
-        self.one.partners = {}
+        self.one.meet()
         self.wait(LOOK)
-        self.one.partners = {TAP: frozenset([OTHER])}
+        self.one.meet(OTHER)
         up = self.clock.seconds()
         self.wait(LOOK)
         self.assertIsNone(self.silent(up))
@@ -527,40 +534,6 @@ class HeartbeatTests(SynchronousTestCase):
         self.wait(1.5)
         self.assertEqual(self.one.babel.cost, LINK)
 
-    def test_lossy(self) -> None:
-        """Beats get lost: the tunnel becomes dearer for both, but no tunnel to avoid at any price."""
-        for turn in range(40):
-            self.one.wire.cut = turn % 5 == 0
-            self.wait(INTERVAL)
-        for node in (self.one, self.other):
-            self.assertIn(node.babel.cost, range(2 * LINK + 1, LEAVING))
-            self.assertEqual(node.health, Health.LOSSY)
-
-    def test_eager(self) -> None:
-        """One beat gets lost: more come for a second, both ways, and it was nothing."""
-        self.one.wire.cut = True
-        self.wait(INTERVAL)
-        self.one.wire.cut = False
-        counts = []
-        for _ in range(12):
-            before = self.one.wire.sent, self.other.wire.sent
-            self.wait(INTERVAL)
-            counts.append((self.one.wire.sent - before[0], self.other.wire.sent - before[1]))
-        for end in range(2):
-            self.assertEqual(max(count[end] for count in counts), round(INTERVAL / LOOK))
-            self.assertEqual(counts[-1][end], 1)
-        self.assertEqual((self.one.health, self.one.babel.cost), (Health.FINE, LINK))
-
-    def test_found_out(self) -> None:
-        """One in five gets lost: that is known within a second after the first one."""
-        wire = self.one.wire
-        wire.every = 5
-        while not wire.lost:
-            self.wait(LOOK)
-        self.wait(1.0)
-        for node in (self.one, self.other):
-            self.assertGreater(node.babel.cost, LINK)
-
     def test_seized(self) -> None:
         """Where there is another way for all, babel is told for a second that a lossy one is dead; only
         there, only once, and only as long."""
@@ -587,24 +560,59 @@ class HeartbeatTests(SynchronousTestCase):
         self.wait(LOOK)
         self.assertIn(self.one.babel.cost, range(SHUNNED, DRAINED))
 
+    def test_eager(self) -> None:
+        """One beat gets lost: more come for a second, both ways, and it was nothing."""
+        self.one.wire.cut = True
+        self.wait(INTERVAL)
+        self.one.wire.cut = False
+        counts = []
+        for _ in range(12):
+            before = self.one.wire.sent, self.other.wire.sent
+            self.wait(INTERVAL)
+            counts.append((self.one.wire.sent - before[0], self.other.wire.sent - before[1]))
+        for end in range(2):
+            self.assertEqual(max(count[end] for count in counts), round(INTERVAL / LOOK))
+            self.assertEqual(counts[-1][end], 1)
+        self.assertEqual((self.one.health, self.one.babel.cost), (Health.FINE, LINK))
+
+    def test_found_out(self) -> None:
+        """One in five gets lost: that is known within a second after the first one."""
+        wire = self.one.wire
+        wire.every = 5
+        while not wire.lost:
+            self.wait(LOOK)
+        self.wait(1.0)
+        for node in (self.one, self.other):
+            self.assertGreater(node.babel.cost, LINK)
+
+    def test_lossy(self) -> None:
+        """Both babels are told that a lossy tunnel costs more."""
+        self.one.wire.every = self.other.wire.every = 5
+        while self.one.health is not Health.LOSSY:
+            self.wait(LOOK)
+        for _ in range(100):
+            self.wait(LOOK)
+            self.assertIn(self.one.babel.cost, range(SHUNNED, DRAINED))
+            self.assertIn(self.other.babel.cost, range(SHUNNED, DRAINED))
+
     def test_ended(self) -> None:
         """A tunnel that has ended is dead at once; another over the same tap with the same peer is new."""
-        self.one.partners = {}
+        self.one.meet()
         self.wait(LOOK)
         self.assertEqual((self.one.health, self.one.babel.cost), (Health.DEAD, INFINITY))
-        self.one.partners = {TAP: frozenset([OTHER])}
+        self.one.meet(OTHER)
         self.wait(1.0)
         self.assertEqual((self.one.health, self.one.babel.cost), (Health.FINE, LINK))
 
     def test_forgotten(self) -> None:
         """Who was silent for long is nobody."""
-        self.one.partners = {}
+        self.one.meet()
         self.wait(FORGET + 1)
         self.assertEqual(self.one.health, Health.UNKNOWN)
 
     def test_strangers(self) -> None:
         """Only who is at the other end counts, and only beats do."""
-        self.one.partners = {TAP: frozenset([IPv6Address("fe80::3")])}
+        self.one.meet(IPv6Address("fe80::3"))
         self.wait(0.5)
         self.assertEqual(self.one.hearts.health(TAP, "fe80::3"), Health.UNKNOWN)
         self.one.wire.frames += [(TAP, b"", b"no beat", 0.0), ("eth0", b"", b"", 0.0)]
@@ -711,13 +719,13 @@ DEEDS: dict[str, Callable[[Node], None]] = {
     "end": lambda node: node.hearts.end(TAP),
     "use": lambda node: setattr(node, "unused", False),
     "use no more": lambda node: setattr(node, "unused", True),
-    "go": lambda node: setattr(node, "partners", {}),
+    "go": lambda node: node.meet(),
     "carry": lambda node: setattr(node, "carried", 50),
     "carry no more": lambda node: setattr(node, "carried", 0),
     "cover": lambda node: setattr(node, "covered", True),
     "lose": lambda node: setattr(node.wire, "every", 4),
     "lose no more": lambda node: setattr(node.wire, "every", 0),
-    "come": lambda node: setattr(node, "partners", {TAP: frozenset([node.peer])}),
+    "come": lambda node: node.meet(node.peer),
     "believe": _believe(LINK),
     "doubt": _believe(INFINITY),
     "forget": _believe(INFINITY, knows=False),

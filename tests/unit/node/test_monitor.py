@@ -12,7 +12,7 @@ from tests.unit.node.test_babeld import GREETING, UP, XROUTE, neighbour, route
 from vifibnet.model.liveness import INFINITY
 from vifibnet.node.monitor import LITTLE, MUCH, PAUSE, Monitor
 from vifibnet.node.told import Told
-from vifibnet.wire.babeld import Change, Reply, Route, parse_monitor
+from vifibnet.wire.babeld import Change, Neighbour, Reply, Route, parse_monitor
 
 
 class MonitorTests(SynchronousTestCase):
@@ -85,6 +85,16 @@ class MonitorTests(SynchronousTestCase):
         self.assertEqual(self.metrics(), far)
         self.say(route("change", "no", metric=far[-1] + 1))
         self.assertEqual(self.metrics(), [far[-1] + 1])
+
+    def test_round_trip(self) -> None:
+        """Likewise a neighbour's round-trip time: two milliseconds or an eighth; but what it costs counts."""
+        lines = [f"change {neighbour()[4:]} rtt {rtt} rttcost 0" for rtt in (5, 6.9, 7.1, 80, 71, 89, 91)]
+        self.say(*lines)
+        told = [change.item.rtt for change in self.changes if isinstance(change.item, Neighbour)]
+        self.assertEqual(told, [5, 7.1, 80, 91])
+        self.changes.clear()
+        self.say(lines[-1].replace("rttcost 0", "rttcost 1"))
+        self.assertEqual(len(self.changes), 1)
 
     def test_unreachable(self) -> None:
         """The greatest metric is no neighbour's of another."""

@@ -94,7 +94,7 @@ class ParametersTests(SynchronousTestCase):
             status.values,
             {
                 "hello": "0.5",
-                "heartbeat": "0.25",
+                "heartbeat": "0.3",
                 "mtu": "1400",
                 "connection-count": "3",
                 "max-clients": "256",
