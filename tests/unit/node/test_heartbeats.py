@@ -534,31 +534,14 @@ class HeartbeatTests(SynchronousTestCase):
         self.wait(1.5)
         self.assertEqual(self.one.babel.cost, LINK)
 
-    def test_seized(self) -> None:
-        """Where there is another way for all, babel is told for a second that a lossy one is dead; only
-        there, only once, and only as long."""
-        self.one.covered = True
-        self.one.wire.every = self.other.wire.every = 5
-        while self.one.health is not Health.LOSSY:
-            self.wait(LOOK)
-        self.wait(SEIZED / 2)
-        self.assertEqual((self.one.babel.cost, self.other.health), (INFINITY, Health.LOSSY))
-        self.assertIn(self.other.babel.cost, range(SHUNNED, DRAINED))
-        self.wait(SEIZED)
-        for _ in range(100):
-            self.wait(LOOK)
-            self.assertIn(self.one.babel.cost, range(SHUNNED, DRAINED))
-
-    def test_seized_no_more(self) -> None:
-        """When the other ways go, babel may have it again at once."""
-        self.one.covered = True
-        self.one.wire.every = 5
-        while self.one.health is not Health.LOSSY:
-            self.wait(LOOK)
-        self.assertEqual(self.one.babel.cost, INFINITY)
-        self.one.covered = False
-        self.wait(LOOK)
-        self.assertIn(self.one.babel.cost, range(SHUNNED, DRAINED))
+    def test_lossy(self) -> None:
+        """Beats get lost: the tunnel becomes dearer for both, but no tunnel to avoid at any price."""
+        for turn in range(40):
+            self.one.wire.cut = turn % 5 == 0
+            self.wait(INTERVAL)
+        for node in (self.one, self.other):
+            self.assertIn(node.babel.cost, range(2 * LINK + 1, LEAVING))
+            self.assertEqual(node.health, Health.LOSSY)
 
     def test_eager(self) -> None:
         """One beat gets lost: more come for a second, both ways, and it was nothing."""
@@ -585,15 +568,31 @@ class HeartbeatTests(SynchronousTestCase):
         for node in (self.one, self.other):
             self.assertGreater(node.babel.cost, LINK)
 
-    def test_lossy(self) -> None:
-        """Both babels are told that a lossy tunnel costs more."""
+    def test_seized(self) -> None:
+        """Where there is another way for all, babel is told for a second that a lossy one is dead; only
+        there, only once, and only as long."""
+        self.one.covered = True
         self.one.wire.every = self.other.wire.every = 5
         while self.one.health is not Health.LOSSY:
             self.wait(LOOK)
+        self.wait(SEIZED / 2)
+        self.assertEqual((self.one.babel.cost, self.other.health), (INFINITY, Health.LOSSY))
+        self.assertIn(self.other.babel.cost, range(SHUNNED, DRAINED))
+        self.wait(SEIZED)
         for _ in range(100):
             self.wait(LOOK)
             self.assertIn(self.one.babel.cost, range(SHUNNED, DRAINED))
-            self.assertIn(self.other.babel.cost, range(SHUNNED, DRAINED))
+
+    def test_seized_no_more(self) -> None:
+        """When the other ways go, babel may have it again at once."""
+        self.one.covered = True
+        self.one.wire.every = 5
+        while self.one.health is not Health.LOSSY:
+            self.wait(LOOK)
+        self.assertEqual(self.one.babel.cost, INFINITY)
+        self.one.covered = False
+        self.wait(LOOK)
+        self.assertIn(self.one.babel.cost, range(SHUNNED, DRAINED))
 
     def test_ended(self) -> None:
         """A tunnel that has ended is dead at once; another over the same tap with the same peer is new."""
