@@ -24,10 +24,8 @@ from vifibnet.lab.network import Lab
 from vifibnet.lab.pulse import INTERVAL, Pulse
 from vifibnet.lab.settings import LabSettings
 from vifibnet.lab.table import columns
+from vifibnet.node.otherend import NO_MORE
 from vifibnet.node.status import read_status
-
-WORDS = "is heard no more"
-"""What a node logs."""
 
 PAIRS = 5
 """So many ping at a time."""
@@ -42,7 +40,7 @@ BURN = "while True: pass"
 def alarms(lab: Lab) -> int:
     """How many neighbours' silence all nodes have noticed so far."""
     logs = (lab.directory(name) / "node.log" for name in lab.hosts)
-    return sum(log.read_text(errors="replace").count(WORDS) for log in logs)
+    return sum(log.read_text(errors="replace").count(NO_MORE) for log in logs)
 
 
 async def neighbours(reactor: Reactor, lab: Lab) -> int:

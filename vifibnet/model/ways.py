@@ -194,14 +194,15 @@ def _ahead(
 ) -> Way | None:
     """What is taken before babel's own way, if that is lossy: what babel had taken instead (``had``), or an
     alternate, each for a while. If another one is lossy, babel's own."""
-    fine = {offer.way for offer in offers if around.health(offer.way) in (Health.FINE, Health.UNKNOWN)}
+    healths = {offer.way: around.health(offer.way) for offer in offers}
+    fine = {way for way, health in healths.items() if health in (Health.FINE, Health.UNKNOWN)}
     # babel tells first what it takes no more, and then what instead.
     since = goal.lost if had == goal.own else goal.astray
     if since is not None and now < since + ASTRAY and had in fine:
         return had
     if goal.shunned is not None:
         return ways[0] if now < goal.shunned + AHEAD and ways[0] != goal.own else None
-    lossy = any(around.health(offer.way) is Health.LOSSY for offer in offers)
+    lossy = Health.LOSSY in healths.values()
     return goal.own if lossy and goal.until is None and goal.own in fine else None
 
 

@@ -37,7 +37,6 @@ SLIGHT, EIGHTH = 2.0, 8
 """A round-trip time that differs by fewer milliseconds, or by less than an eighth, is the same. What it costs
 is told apart."""
 
-
 NEIGHBOUR = b"neighbour "
 """What words about a neighbour begin with."""
 

@@ -9,6 +9,9 @@ from vifibnet.model.liveness import BACK, DRAINED, INFINITY, SHUNNED, Pulse, fir
 from vifibnet.model.ways import Health
 from vifibnet.wire.heartbeat import Beat
 
+NO_MORE = "is heard no more"
+"""What is logged of somebody whose silence is noticed."""
+
 EAGER = 1.0
 """Seconds in which beats come at each look after one was missing, or when a silence ends: on a good line, of
 which one in a hundred is lost, that costs little. A bad one is found out much sooner, and where two in a row
@@ -82,7 +85,7 @@ class End:
         """The same in words."""
         if self.health is Health.LEAVING:
             return "is to be left"
-        return "is heard no more" if self.health is Health.DEAD else "is heard"
+        return NO_MORE if self.health is Health.DEAD else "is heard"
 
     def count(self) -> End:
         """It gets its next beat now."""
