@@ -104,6 +104,15 @@ def heard(pulse: Pulse, number: int, interval: float, now: float) -> Pulse:
     return Pulse(now, number, interval, came, streak, _penalty(came, pulse.penalty))
 
 
+def heard_next(pulse: Pulse, number: int, now: float) -> Pulse | None:
+    """The same for who is well, if that is the next beat, in time, with the same interval; None where more
+    has to be thought of."""
+    _, before, interval, came, streak, penalty = pulse
+    if penalty or streak < BACK or number != (before + 1) % 256 or now >= pulse.overdue:
+        return None
+    return Pulse(now, number, interval, (came << 1 | 1) & _ALL, streak)
+
+
 def _penalty(came: int, before: int) -> int:
     """The cost of losing so many: a lot, and one in twenty is worth a link more."""
     if came == _ALL:

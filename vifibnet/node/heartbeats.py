@@ -8,7 +8,6 @@ be short for that, and costs more, may be longer.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from math import inf
@@ -21,16 +20,14 @@ from twisted.logger import Logger
 from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING
 from vifibnet.model.ways import Health, Way
 from vifibnet.node.beatsocket import EVERYBODY, BeatSocket
-from vifibnet.node.otherend import End, meet
+from vifibnet.node.ends import Ends, Partners
+from vifibnet.node.otherend import End
 from vifibnet.node.pace import Pace
 from vifibnet.node.prompter import Prompter
 from vifibnet.node.prompting import STALE, Prompting
 from vifibnet.node.traffic import Traffic
 from vifibnet.wire.babeld import Neighbour
-from vifibnet.wire.heartbeat import Beat, format_beat, parse_beat
-
-FORGET = 60.0
-"""Seconds of silence after which somebody is a stranger again."""
+from vifibnet.wire.heartbeat import Beat, format_beat
 
 BUSY = 25.0
 """A tunnel that carries so many packets a second, both ways together, is busy. babel's are some five."""
@@ -38,11 +35,8 @@ BUSY = 25.0
 ASLEEP = 5.0
 """Two looks that are so many seconds apart mean that the machine has slept."""
 
-Key = tuple[str, bytes]
-"""A tap, and the packed link-local address of somebody at its other end."""
-
-Partners = Mapping[str, frozenset[IPv6Address]]
-"""The link-local addresses of those at the other end of each tap whose tunnel is up."""
+MANY = 1000
+"""So many different beats of ours are kept, of which most are sent again and again."""
 
 
 class Heartbeats(Service):
@@ -90,24 +84,20 @@ class Heartbeats(Service):
         self._make_socket = make_socket
         self._make_prompter = make_prompter
         self._traffic = traffic or Traffic().look
-        self._beats: Counter[str] = Counter()
         self._socket: BeatSocket | None = None
         self._prompter: Prompter | None = None
         self._prompting: Prompting | None = None
-        self._ends: dict[Key, End] = {}
+        self._ends = Ends(lambda: self._pace.hasten(self._looked))
         self._leaving: set[str] = set()
         self._ending: set[str] = set()
         self._all_leave = self._all_end = False
         self._met: Partners = {}
-        self._senders: dict[str, frozenset[bytes]] = {}
         self._number = 0
         self._frames: dict[tuple[Any, ...], bytes] = {}
-        self._hurry = 0.0
         self._pace = Pace(0.0)
         self._looked = self._counted = 0.0
-        # When somebody may be overdue; whether all are to be judged, and the partners may be others; whether
-        # babeld needs no word, and whether anybody has not been heard yet.
-        self._due = 0.0
+        # Whether all are to be judged, and the partners may be others; whether babeld needs no word, and
+        # whether anybody has not been heard yet.
         self._all = self._others = True
         self._calm = self._awaits = False
         self._woken = -inf
@@ -223,7 +213,7 @@ class Heartbeats(Service):
         """All that is done so often is done in one waking."""
         self._look()
         now = self._reactor.seconds()
-        wait = self._pace.until_look(now, calm=self._calm and not self._awaits and now >= self._hurry)
+        wait = self._pace.until_look(now, calm=self._calm and not self._awaits and now >= self._ends.hurry)
         self._tick = self._reactor.callLater(wait, self._look_again)
 
     def look(self) -> None:
@@ -254,19 +244,20 @@ class Heartbeats(Service):
         if self._others or self._pace.is_due(now):
             self._others = False
             self._follow(self._partners(), now)
-        heard = self._read(opened, now, before)
-        if self._all or now >= self._due:
-            self._review(heard, now)
+        heard = self._ends.read(opened.read(), now, before, self._number)
+        everybody, self._all = self._all, False
+        heard |= {(end.tap, end.address.packed): end for end in self._ends.review(now, everybody=everybody)}
         changed = self._judge(heard.values(), now)
         if self._pace.is_due(now):
             self._pace.beat(now, self.interval)
             self._number = (self._number + 1) % 256
-            self._frames = {}
+            if len(self._frames) > MANY:
+                self._frames = {}
             self._calm = False
             self._note_traffic(now)
             self._greet(opened)
             changed = [end.count() for end in self._ends.values()]
-        elif now < self._hurry:
+        elif now < self._ends.hurry:
             due = [end.count() for end in self._ends.values() if now < end.lively]
             changed = due + [end for end in changed if end not in due]
         self.prompt()
@@ -284,14 +275,14 @@ class Heartbeats(Service):
     def _note_traffic(self, now: float) -> None:
         """Some tunnels carry packets that would be lost with them. Of a tap with several others behind it
         nobody knows whose packets these are; it is for them to tell."""
-        beats, self._beats = self._beats, Counter()
+        beats = self._ends.take_beats()
         enough = BUSY * (now - self._counted)
         self._counted = now
         busy = {tap for tap, count in self._traffic().items() if count - beats[tap] >= enough}
         for end in self._ends.values() if busy else ():
-            if end.tap in busy and len(self._senders.get(end.tap, ())) == 1:
+            if end.tap in busy and len(self._ends.senders.get(end.tap, ())) == 1:
                 end.use(now)
-                self._hurry = max(self._hurry, end.lively)
+                self._ends.hurry = max(self._ends.hurry, end.lively)
 
     def _follow(self, partners: Partners, now: float) -> None:
         """Others may be at the other ends."""
@@ -301,51 +292,8 @@ class Heartbeats(Service):
             # The other end waits for our first beat, and we for its.
             self._pace.hasten(now)
         self._met, self._awaits = partners, True
-        self._senders = {
-            tap: frozenset(address.packed for address in addresses) for tap, addresses in partners.items()
-        }
+        self._ends.follow(partners)
         self._all = True
-
-    def _read(self, opened: BeatSocket, now: float, before: float) -> dict[Key, End]:
-        """Take note of all that has come since the look ``before``; from whom."""
-        heard: dict[Key, End] = {}
-        for tap, hardware, data, age in opened.read():
-            beat = parse_beat(data)
-            if beat is None or beat.sender not in self._senders.get(tap, ()):
-                continue
-            key = (tap, beat.sender)
-            end = self._ends.get(key)
-            if end is None or end.gone:
-                end = self._ends[key] = meet(tap, beat, now, end, self._number)
-                # It shall hear soon that we hear it.
-                self._pace.hasten(now)
-            end.hear(beat, now, max(before, now - max(0.0, age)))
-            end.hardware = hardware
-            heard[key] = end
-            self._beats[tap] += 1
-            self._hurry = max(self._hurry, end.lively)
-            end.review = min(end.review, end.deadline)
-            self._due = min(self._due, end.review)
-        return heard
-
-    def _review(self, heard: dict[Key, End], now: float) -> None:
-        """Add those who are silent to those who were ``heard``, or all; note when that has to be looked for
-        again. Who is overdue is asked for more beats, and at last forgotten."""
-        everybody, self._all, self._due = self._all, False, inf
-        for key, end in list(self._ends.items()):
-            if now >= end.review or everybody:
-                if now - end.pulse.last > FORGET:
-                    del self._ends[key]
-                    continue
-                # babel would go on believing in a tunnel that has ended if its tap is soon used again.
-                end.gone |= key[1] not in self._senders.get(end.tap, ())
-                end.miss(now)
-                self._hurry = max(self._hurry, end.lively)
-                silent = now >= end.deadline
-                end.review = end.pulse.last + FORGET if silent else end.deadline
-                if silent or everybody:
-                    heard[key] = end
-            self._due = min(self._due, end.review)
 
     def _judge(self, ends: Iterable[End], now: float) -> list[End]:
         """What follows for these; those whose other end should know at once."""
@@ -378,22 +326,25 @@ class Heartbeats(Service):
 
     def _greet(self, opened: BeatSocket) -> None:
         """Whom nobody has heard yet does not know that we are here."""
-        there = {key for key, end in self._ends.items() if not end.gone}
-        self._awaits = any((tap, each) not in there for tap, all in self._senders.items() for each in all)
-        for tap in self._met.keys() - {tap for tap, _ in there}:
+        self._awaits = any(self._ends.strangers())
+        for tap in self._met.keys() - {end.tap for end in self._ends.values() if not end.gone}:
             opened.send(tap, EVERYBODY, self._frame(self._number, self.interval, INFINITY))
 
     def _send(self, opened: BeatSocket, end: End) -> None:
-        ending = self._all_end or end.tap in self._ending
-        cost = INFINITY if ending else end.mine
-        end.said = empty = cost < INFINITY and end.cost >= DRAINED and self._is_empty(end)
-        now = self._looked
-        beat = (end.sent, end.promised(now, self.interval), cost, empty, end.doubted(now), now < end.used)
-        self._beats[end.tap] += 1
-        opened.send(end.tap, end.hardware, self._frame(*beat))
+        ending, now = self._all_end or end.tap in self._ending, self._looked
+        if not ending and end.plain(now):
+            end.said = False
+            frame = self._frame(end.sent, self.interval, 0, False, False, False)
+        else:
+            cost = INFINITY if ending else end.mine
+            end.said = empty = cost < INFINITY and end.cost >= DRAINED and self._is_empty(end)
+            promised = end.promised(now, self.interval)
+            frame = self._frame(end.sent, promised, cost, empty, end.doubted(now), now < end.used)
+        self._ends.beats[end.tap] += 1
+        opened.send(end.tap, end.hardware, frame)
 
     def _frame(self, *beat: Any) -> bytes:
-        """A beat of ours; most are told the same."""
+        """A beat of ours; most are like others."""
         frame = self._frames.get(beat)
         if frame is None:
             frame = self._frames[beat] = format_beat(Beat(self._own.packed, *beat))

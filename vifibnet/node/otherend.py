@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv6Address
+from math import inf
 
-from vifibnet.model.liveness import BACK, DRAINED, INFINITY, SHUNNED, Pulse, first, heard
+from vifibnet.model.liveness import BACK, DRAINED, INFINITY, SHUNNED, Pulse, first, heard, heard_next
 from vifibnet.model.ways import Health
 from vifibnet.wire.heartbeat import Beat
 
@@ -24,6 +25,10 @@ LIVELY = 0.1
 """The interval in seconds that we tell while a tunnel is busy. Beats go out at each look then; so three in a
 row may be lost before that is silence."""
 
+Likes = tuple[str, bytes, bytes]
+"""What all like beats have in common: the tap, the address of the interface that sends them, and the content
+but for their number."""
+
 
 @dataclass(slots=True)
 class End:
@@ -36,7 +41,7 @@ class End:
     the tunnel for busy, ``busy`` until when one of us does, ``alive`` when we began to hear each other,
     ``died`` when that ended, ``shunned`` when it was found to be lossy, ``introduced`` when babeld was last
     told of it, ``inquired`` when others were asked in its stead, ``quiet`` until when babeld misses nothing
-    of it, ``review`` when it may be overdue."""
+    of it, ``review`` when it may be overdue; ``likes``: its last beat."""
 
     tap: str
     address: IPv6Address
@@ -64,7 +69,8 @@ class End:
     introduced: float = 0.0
     inquired: float = 0.0
     quiet: float = 0.0
-    review: float = 0.0
+    review: float = inf
+    likes: Likes = ("", b"", b"")
 
     @property
     def lossy(self) -> bool:
@@ -107,6 +113,16 @@ class End:
         # The first beat comes from somebody who cannot have heard us yet.
         self.theirs = beat.cost if self.mutual else 0
 
+    def hear_again(self, number: int, came: float) -> bool:
+        """A plain beat like the one before has come; whether that is all, and nothing follows from it."""
+        if self.cost or self.gone or self.pulse.last < self.missed:
+            return False
+        pulse = heard_next(self.pulse, number, came)
+        if pulse is None:
+            return False
+        self.pulse = pulse
+        return True
+
     @property
     def deadline(self) -> float:
         """When the next thing follows if nothing comes: it is asked for more, then taken for dead."""
@@ -132,6 +148,10 @@ class End:
         """Until when it gets a beat at each look: when the tunnel is busy, or one of us is eager, so that
         both find out together how many are lost."""
         return max(self.asked, self.busy, 0.0 if self.pulse.penalty else self.eager)
+
+    def plain(self, now: float) -> bool:
+        """Whether our beats need not say more than that we are well."""
+        return not (self.cost or self.mine or self.gone) and now >= max(self.asked, self.busy, self.eager)
 
     def promised(self, now: float, interval: float) -> float:
         """Within how many seconds the next beat comes, whatever happens until then; usually ``interval``."""

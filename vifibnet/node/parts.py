@@ -17,8 +17,9 @@ from vifibnet.node.babeld import Babeld, BabeldSettings
 from vifibnet.node.client import Client
 from vifibnet.node.config import NodeConfig
 from vifibnet.node.documents import Documents, Keeper
+from vifibnet.node.ends import Partners
 from vifibnet.node.fragments import allow_fragments
-from vifibnet.node.heartbeats import Heartbeats, Partners
+from vifibnet.node.heartbeats import Heartbeats
 from vifibnet.node.homes import Homes
 from vifibnet.node.kernel import Kernel
 from vifibnet.node.lock import Lock

@@ -45,6 +45,11 @@ class Beat(NamedTuple):
         """The sender's address."""
         return IPv6Address(self.sender)
 
+    @property
+    def plain(self) -> bool:
+        """Whether it says no more than that the sender is well."""
+        return not (self.cost or self.empty or self.eager or self.busy)
+
 
 def format_beat(beat: Beat) -> bytes:
     """The frame's content."""
@@ -63,3 +68,9 @@ def parse_beat(data: bytes) -> Beat | None:
         return None
     flags = bool(first & _EMPTY), bool(first & _EAGER), bool(first & _BUSY)
     return Beat(_LINK_LOCAL + suffix, number, interval * _UNIT, cost, *flags)
+
+
+def split_beat(data: bytes) -> tuple[int, bytes]:
+    """The number of the beat, and the rest, which is the same for all that say the same. What is no beat has
+    any number."""
+    return (data[1], data[:1] + data[2:]) if len(data) > 1 else (0, data)

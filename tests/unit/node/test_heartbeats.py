@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING, LINK, SHUNNED, SLACK
 from vifibnet.model.ways import Health, Way
-from vifibnet.node.heartbeats import FORGET, Heartbeats
+from vifibnet.node.ends import FORGET
+from vifibnet.node.heartbeats import Heartbeats
 from vifibnet.node.otherend import LIVELY
 from vifibnet.node.pace import LOOK
 from vifibnet.node.prompting import SEIZED
@@ -122,6 +123,7 @@ class Thorough(Heartbeats):
         """Forget what spares work."""
         self._all = self._others = True
         self._calm = False
+        self._ends._likes.clear()
         super()._look()
 
     def prompt(self) -> None:
