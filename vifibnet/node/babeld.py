@@ -23,6 +23,7 @@ from vifibnet.model.liveness import DRAINED, INFINITY
 from vifibnet.model.tunnels import destinations
 from vifibnet.model.ways import Health, Way
 from vifibnet.node.monitor import Monitor
+from vifibnet.node.pace import CALM
 from vifibnet.node.supervisor import Child, Exit, Supervisor
 from vifibnet.node.told import Item, Told
 from vifibnet.node.ways import Ways
@@ -59,8 +60,8 @@ class Babeld(Service):
 
     ``on_change`` is called (once for many lines) when an interface, a neighbour or a route has come, gone,
     gone up or down, become usable or direct, or been installed, or not any more; not when only a metric has
-    changed. ``on_neighbour``, which may be set, is called when anything about a neighbour has; ``patient``,
-    too, tells whether that may wait for a moment.
+    changed. ``on_neighbour``, which may be set, is called when anything about a neighbour has; ``patience``,
+    too, tells for how many seconds that may wait.
     """
 
     log = Logger()
@@ -92,7 +93,7 @@ class Babeld(Service):
         self._greeting: IDelayedCall | None = None
         self._newcomers = False
         self.on_neighbour: Callable[[], None] = lambda: None
-        self.patient: Callable[[], bool] = lambda: True
+        self.patience: Callable[[], float] = lambda: CALM
         self._watcher = self._new_watcher()
         self.supervisor = Supervisor(
             reactor,

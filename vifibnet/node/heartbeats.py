@@ -20,9 +20,10 @@ from twisted.logger import Logger
 from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING
 from vifibnet.model.ways import Health, Way
 from vifibnet.node.beatsocket import EVERYBODY, BeatSocket
+from vifibnet.node.bell import Bell
 from vifibnet.node.ends import Ends, Partners
 from vifibnet.node.otherend import End
-from vifibnet.node.pace import Pace
+from vifibnet.node.pace import CALM, LOOK, Pace
 from vifibnet.node.prompter import Prompter
 from vifibnet.node.prompting import STALE, Prompting
 from vifibnet.node.traffic import Traffic
@@ -61,6 +62,7 @@ class Heartbeats(Service):
         make_prompter: Callable[[IPv6Address], Prompter] = Prompter,
         traffic: Callable[[], Mapping[str, int]] | None = None,
         hello: float = 1.0,
+        make_bell: Callable[[Any, Callable[[], None]], Bell] = Bell,
     ) -> None:
         """``own``: our link-local address on all taps; without one there are no heartbeats. ``interval`` in
         seconds may be changed at any time, and so may ``hello``, babel's.
@@ -83,8 +85,10 @@ class Heartbeats(Service):
         self._on_woken = on_woken
         self._make_socket = make_socket
         self._make_prompter = make_prompter
+        self._make_bell = make_bell
         self._traffic = traffic or Traffic().look
         self._socket: BeatSocket | None = None
+        self._bell: Bell | None = None
         self._prompter: Prompter | None = None
         self._prompting: Prompting | None = None
         self._ends = Ends(lambda: self._pace.hasten(self._looked))
@@ -110,6 +114,7 @@ class Heartbeats(Service):
             return
         try:
             self._socket = self._make_socket()
+            self._bell = self._make_bell(self._reactor, self._rung)
             self._prompter = self._make_prompter(self._own)
             self._prompting = Prompting(self._prompter, *self._babel)
         except OSError as error:
@@ -132,10 +137,10 @@ class Heartbeats(Service):
         self._close()
 
     def _close(self) -> None:
-        for opened in (self._socket, self._prompter):
+        for opened in (self._socket, self._bell, self._prompter):
             if opened is not None:
                 opened.close()
-        self._socket = self._prompter = self._prompting = None
+        self._socket = self._bell = self._prompter = self._prompting = None
 
     # -- what others ask and want ------------------------------------------------------------------------
 
@@ -202,6 +207,12 @@ class Heartbeats(Service):
         """Whether there is nothing of which babeld has to be told as soon as it believes something else."""
         return self._calm
 
+    def patience(self) -> float:
+        """For how many seconds what babeld believes may wait."""
+        if not self._calm:
+            return 0.0
+        return CALM if self._idle() else LOOK
+
     @property
     def works(self) -> bool:
         """Whether anybody is told anything."""
@@ -212,14 +223,31 @@ class Heartbeats(Service):
     def _look_again(self) -> None:
         """All that is done so often is done in one waking."""
         self._look()
-        now = self._reactor.seconds()
-        wait = self._pace.until_look(now, calm=self._calm and not self._awaits and now >= self._ends.hurry)
-        self._tick = self._reactor.callLater(wait, self._look_again)
+        self._tick = self._reactor.callLater(self._until_look(), self._look_again)
+
+    def _until_look(self) -> float:
+        """Seconds until the next look, unless somebody has something to say before."""
+        idle = self._idle()
+        if self._bell is not None:
+            (self._bell.listen if idle else self._bell.ignore)()
+        return self._pace.until_look(self._reactor.seconds(), calm=idle)
+
+    def _idle(self) -> bool:
+        return self._calm and not self._awaits and self._reactor.seconds() >= self._ends.hurry
+
+    def _rung(self) -> None:
+        """Somebody has something to say."""
+        self._come_back(0)
+
+    def _come_back(self, wait: float) -> None:
+        if self._tick is not None and self._tick.active():
+            self._tick.reset(wait)
 
     def look(self) -> None:
         """Something has changed that nobody else tells: look now, and at everybody."""
         self._all = self._others = True
         self._look()
+        self._come_back(self._until_look())
 
     def _look(self) -> None:
         """Read what has come, judge, send what is due. One bad turn is logged."""

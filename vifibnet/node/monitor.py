@@ -8,6 +8,7 @@ was said before is passed over.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -17,14 +18,18 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from vifibnet.model.liveness import INFINITY
-from vifibnet.node.pace import CALM
 from vifibnet.node.ticks import until_tick
 from vifibnet.node.told import Told
 from vifibnet.wire import babeld as wire
 
-PAUSE = CALM
-"""Seconds between two reads of what babeld says of itself, as between two looks of the heartbeats. It waits a
-tenth of a second for who does not read (babeld 1.12, write_timeout), and hangs up then."""
+PAUSE = 0.1
+"""Seconds at most between two reads of what babeld says of itself. It waits a tenth of a second for who does
+not read (babeld 1.12, write_timeout), and hangs up then."""
+
+FEW = 2000
+"""As long as babeld has no more than so many things to tell of, to be told all again costs little; and it
+seldom says more in a moment than what the kernel keeps for us. Then who listens says alone how long that may
+wait."""
 
 MUCH = 16384
 """Bytes at once after which there is no pause: there may be more to come than what the kernel keeps for us
@@ -53,8 +58,8 @@ class Listener(Protocol):
     def lost(self, link: Monitor) -> None:
         """The connection has ended."""
 
-    def patient(self) -> bool:
-        """Whether changes need not be told at once."""
+    def patience(self) -> float:
+        """For how many seconds changes may wait; 0 when they are to be told at once."""
 
 
 class Monitor(TwistedProtocol):
@@ -99,10 +104,12 @@ class Monitor(TwistedProtocol):
 
     def _is_patient(self) -> bool:
         busy = self._replies < 2 or self._asked or self._much or self._transport.disconnecting
-        return not busy and self._listener.patient()
+        return not busy and self._listener.patience() > 0
 
     def _rest(self) -> None:
-        self._pause = self._reactor.callLater(until_tick(self._reactor.seconds(), PAUSE), self._look)
+        longest = inf if len(self._words) <= FEW else PAUSE
+        pause = until_tick(self._reactor.seconds(), min(longest, self._listener.patience()))
+        self._pause = self._reactor.callLater(pause, self._look)
 
     def _look(self) -> None:
         """Read what there is, if that will do. The reactor, which would take two turns and two calls of the

@@ -7,8 +7,9 @@ from vifibnet.node.ticks import until_tick
 LOOK = 0.05
 """Seconds between two looks. Reading now and then costs much less than at each frame."""
 
-CALM = 2 * LOOK
-"""The same while all is well, and nothing is carried that would be lost: waking costs more than the look."""
+CALM = 4 * LOOK
+"""The same while all is well, and nothing is carried that would be lost: waking costs more than the look, and
+of what is not as usual the kernel tells at once (see node.bell)."""
 
 STRETCH, EARLY = 1.1, 0.4 * LOOK
 """Beats come a tenth later than told, each as many seconds earlier as the look may be that is nearest. They

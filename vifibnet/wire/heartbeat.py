@@ -18,6 +18,18 @@ ETHERTYPE = 0x88B5
 _LAYOUT = struct.Struct("!BBHH8s")
 _VERSION = 0x10
 _EMPTY, _EAGER, _BUSY = 0x01, 0x02, 0x04
+
+NOT_PLAIN = (
+    (0x30, 0, 0, 0),  # load the first byte
+    (0x45, 2, 0, 0x0F),  # flags: accept
+    (0x28, 0, 0, 4),  # load the cost
+    (0x15, 1, 0, 0),  # none: refuse
+    (0x06, 0, 0, 0xFFFF),  # accept
+    (0x06, 0, 0, 0),  # refuse
+)
+"""The packet filter that accepts beats that are not ``plain`` (code, jumps if true and if false, operand:
+Linux's networking/filter.rst)."""
+
 _LINK_LOCAL = bytes.fromhex("fe80000000000000")
 _UNIT = 0.001
 

@@ -209,6 +209,10 @@ class FakeHeartbeats(Service, FakeLeaving):
         """Always."""
         return True
 
+    def patience(self) -> float:
+        """None."""
+        return 0.0
+
     def health(self, tap: str, address: str) -> Health:
         """Nobody has asked."""
         return Health.UNKNOWN

@@ -16,7 +16,7 @@ from vifibnet.model.ways import Health, Way
 from vifibnet.node.ends import FORGET
 from vifibnet.node.heartbeats import Heartbeats
 from vifibnet.node.otherend import LIVELY
-from vifibnet.node.pace import LOOK
+from vifibnet.node.pace import CALM, LOOK
 from vifibnet.node.prompting import SEIZED
 from vifibnet.node.ticks import until_tick
 from vifibnet.wire.babeld import Neighbour
@@ -39,6 +39,7 @@ class Wire:
         self.other: Wire | None = None
         self.cut = self.closed = False
         self.sent = self.every = self.lost = self.few = 0
+        self.bell: FakeBell | None = None
 
     def send(self, tap: str, to: bytes, data: bytes) -> None:
         """To the other end."""
@@ -49,6 +50,9 @@ class Wire:
             self.lost += 1
         elif not self.cut and to in (self.other.hardware, b"\xff" * 6):
             self.other.frames.append((tap, self.hardware, data, self.clock.seconds()))
+            beat = parse_beat(data)
+            if self.other.bell is not None and beat is not None and not beat.plain:
+                self.clock.callLater(0, self.other.bell.pull)
 
     def read(self) -> Iterator[tuple[str, bytes, bytes, float]]:
         """What has come."""
@@ -59,6 +63,33 @@ class Wire:
     def close(self) -> None:
         """No more."""
         self.closed = True
+
+
+class FakeBell:
+    """Rings at what comes over a wire."""
+
+    def __init__(self, wire: Wire, ring: Callable[[], None]) -> None:
+        self.ring = ring
+        self.listens = False
+        self.rung = 0
+        wire.bell = self
+
+    def pull(self) -> None:
+        """Something has come that does not wait."""
+        if self.listens:
+            self.listens = False
+            self.rung += 1
+            self.ring()
+
+    def listen(self) -> None:
+        """Ring at the next one."""
+        self.listens = True
+
+    def ignore(self) -> None:
+        """Do not."""
+        self.listens = False
+
+    close = ignore
 
 
 class Babel:
@@ -166,6 +197,7 @@ class Node:
             lambda: self.wire,  # type: ignore[arg-type,return-value]
             lambda own: self.babel,  # type: ignore[arg-type,return-value]
             lambda: {TAP: self.carried},
+            make_bell=lambda clock, ring: FakeBell(wire, ring),  # type: ignore[arg-type,return-value]
         )
 
     def meet(self, *peers: IPv6Address) -> None:
@@ -654,6 +686,18 @@ class HeartbeatTests(SynchronousTestCase):
         self.assertEqual(self.one.babel.asked, before)
         self.one.hearts.leave(TAP)
         self.assertGreater(self.one.babel.asked, before)
+
+    def test_rung(self) -> None:
+        """While all is well looks are rare. Who says more than that is heard at once all the same."""
+        self.wait(5)
+        bell = self.other.wire.bell
+        assert bell is not None
+        self.clock.advance(until_tick(self.clock.seconds(), CALM))
+        self.assertEqual((bell.listens, bell.rung), (True, 0))
+        self.clock.advance(0.3 * LOOK)
+        self.one.hearts.leave(TAP)
+        self.clock.advance(0)
+        self.assertEqual((self.other.health, bell.listens, bell.rung), (Health.LEAVING, False, 1))
 
     def test_stopped(self) -> None:
         """Nothing is left."""

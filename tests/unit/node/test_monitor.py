@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.unit.node.fakes import Pipe
 from tests.unit.node.test_babeld import GREETING, UP, XROUTE, neighbour, route
 from vifibnet.model.liveness import INFINITY
-from vifibnet.node.monitor import LITTLE, MUCH, PAUSE, Monitor
+from vifibnet.node.monitor import FEW, LITTLE, MUCH, PAUSE, Monitor
 from vifibnet.node.told import Told
 from vifibnet.wire.babeld import Change, Neighbour, Reply, Route, parse_monitor
 
@@ -24,7 +24,7 @@ class MonitorTests(SynchronousTestCase):
         self.told: list[str] = []
         self.changes: list[Change] = []
         self.ends = 0
-        self.calm = True
+        self.patient = PAUSE
         self.asks = False
         self.monitor = Monitor(self.clock, self)
         self.transport.end = self.monitor
@@ -47,8 +47,8 @@ class MonitorTests(SynchronousTestCase):
     def lost(self, link: Monitor) -> None:
         self.ends += 1
 
-    def patient(self) -> bool:
-        return self.calm
+    def patience(self) -> float:
+        return self.patient
 
     def say(self, *lines: str) -> None:
         """babeld says something."""
@@ -135,11 +135,29 @@ class MonitorTests(SynchronousTestCase):
 
     def test_impatient(self) -> None:
         """Who has to know at once is told at once."""
-        self.calm = False
+        self.patient = 0.0
         self.clock.advance(PAUSE)
         self.assertEqual((self.transport.producerState, self.clock.getDelayedCalls()), ("producing", []))
         self.say(route("change", metric=200))
         self.assertEqual((self.metrics(), self.transport.producerState), ([200], "producing"))
+
+    def test_patient(self) -> None:
+        """Who may wait for longer does, as long as babeld has no more to tell than the kernel keeps."""
+        self.patient = 2 * PAUSE
+        self.clock.pump([PAUSE, PAUSE])
+        self.transport.waiting = [route("change", metric=200)]
+        self.clock.advance(PAUSE)
+        self.assertEqual(self.metrics(), [])
+        self.clock.advance(PAUSE)
+        self.assertEqual(self.metrics(), [200])
+        for number in range(FEW):
+            self.say(route().replace("route b1", f"route c{number}"))
+        self.clock.pump([1.1 * PAUSE] * 2)
+        self.changes.clear()
+        for metric in (300, 400):
+            self.transport.waiting = [route("change", metric=metric)]
+            self.clock.advance(PAUSE)
+            self.assertEqual(self.metrics(), [metric])
 
     def test_ended(self) -> None:
         """The reactor has to see that it is over."""
