@@ -36,8 +36,8 @@ class Ends(dict[Key, End]):
         self._on_met = on_met
         self.senders: dict[str, frozenset[bytes]] = {}
         """Who may be there, by tap."""
-        self.hurry = 0.0
-        """Until when somebody gets a beat at each look."""
+        self.hurry = self.keen = 0.0
+        """Until when somebody gets a beat at each look, and until when looks are twice as frequent."""
         self.beats: Counter[str] = Counter()
         """How many beats each tap has carried since that was asked last; who sends some counts them, too."""
         # Those whose last beat was a plain one.
@@ -45,6 +45,11 @@ class Ends(dict[Key, End]):
         # When to look whether somebody is overdue. An end's last entry counts.
         self._reviews: list[tuple[float, int, End]] = []
         self._order = count()
+
+    def hasten(self, end: End) -> None:
+        """It may want beats sooner."""
+        self.hurry = max(self.hurry, end.lively)
+        self.keen = max(self.keen, end.keen)
 
     def follow(self, partners: Partners) -> None:
         """Others may be there."""
@@ -79,7 +84,7 @@ class Ends(dict[Key, End]):
                 end = self._met(tap, beat, now, number)
                 end.hear(beat, now, came)
                 end.hardware = hardware
-                self.hurry = max(self.hurry, end.lively)
+                self.hasten(end)
                 self._learn(end, beat, likes)
                 self._expect(end)
                 heard[tap, beat.sender] = end
@@ -127,7 +132,7 @@ class Ends(dict[Key, End]):
             # babel would go on believing in a tunnel that has ended if its tap is soon used again.
             end.gone |= end.address.packed not in self.senders.get(end.tap, ())
             end.miss(now)
-            self.hurry = max(self.hurry, end.lively)
+            self.hasten(end)
             silent = now >= end.deadline
             self._put(end, end.pulse.last + FORGET if silent else end.deadline)
             if silent or everybody:

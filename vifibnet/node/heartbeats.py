@@ -23,7 +23,7 @@ from vifibnet.node.beatsocket import EVERYBODY, BeatSocket
 from vifibnet.node.bell import Bell
 from vifibnet.node.ends import Ends, Partners
 from vifibnet.node.otherend import End
-from vifibnet.node.pace import CALM, LOOK, Pace
+from vifibnet.node.pace import CALM, KEEN, LOOK, Pace
 from vifibnet.node.prompter import Prompter
 from vifibnet.node.prompting import STALE, Prompting
 from vifibnet.node.traffic import Traffic
@@ -209,9 +209,7 @@ class Heartbeats(Service):
 
     def patience(self) -> float:
         """For how many seconds what babeld believes may wait."""
-        if not self._calm:
-            return 0.0
-        return CALM if self._idle() else LOOK
+        return self._period(self._reactor.seconds()) if self._calm else 0.0
 
     @property
     def works(self) -> bool:
@@ -227,13 +225,16 @@ class Heartbeats(Service):
 
     def _until_look(self) -> float:
         """Seconds until the next look, unless somebody has something to say before."""
-        idle = self._idle()
+        now = self._reactor.seconds()
+        period = self._period(now)
         if self._bell is not None:
-            (self._bell.listen if idle else self._bell.ignore)()
-        return self._pace.until_look(self._reactor.seconds(), calm=idle)
+            (self._bell.listen if period == CALM else self._bell.ignore)()
+        return self._pace.until_look(now, period)
 
-    def _idle(self) -> bool:
-        return self._calm and not self._awaits and self._reactor.seconds() >= self._ends.hurry
+    def _period(self, now: float) -> float:
+        if now < self._ends.keen:
+            return KEEN
+        return CALM if self._calm and not self._awaits and now >= self._ends.hurry else LOOK
 
     def _rung(self) -> None:
         """Somebody has something to say."""
@@ -286,7 +287,7 @@ class Heartbeats(Service):
             self._greet(opened)
             changed = [end.count() for end in self._ends.values()]
         elif now < self._ends.hurry:
-            due = [end.count() for end in self._ends.values() if now < end.lively]
+            due = [end.count() for end in self._ends.values() if end.wants(now)]
             changed = due + [end for end in changed if end not in due]
         self.prompt()
         if not self._calm:
@@ -310,7 +311,7 @@ class Heartbeats(Service):
         for end in self._ends.values() if busy else ():
             if end.tap in busy and len(self._ends.senders.get(end.tap, ())) == 1:
                 end.use(now)
-                self._ends.hurry = max(self._ends.hurry, end.lively)
+                self._ends.hasten(end)
 
     def _follow(self, partners: Partners, now: float) -> None:
         """Others may be at the other ends."""
@@ -369,6 +370,7 @@ class Heartbeats(Service):
             promised = end.promised(now, self.interval)
             frame = self._frame(end.sent, promised, cost, empty, end.doubted(now), now < end.used)
         self._ends.beats[end.tap] += 1
+        end.beaten = now
         opened.send(end.tap, end.hardware, frame)
 
     def _frame(self, *beat: Any) -> bytes:

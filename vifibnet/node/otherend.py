@@ -8,6 +8,7 @@ from math import inf
 
 from vifibnet.model.liveness import BACK, DRAINED, INFINITY, SHUNNED, Pulse, first, heard, heard_next
 from vifibnet.model.ways import Health
+from vifibnet.node.pace import LOOK
 from vifibnet.wire.heartbeat import Beat
 
 NO_MORE = "is heard no more"
@@ -36,12 +37,13 @@ class End:
     ``empty``: whether it uses the tunnel; ``mine``: the cost that we find; ``cost``: what we made of both;
     ``told``: what we told babeld, ``believed`` what that last said, and ``before`` what it had believed;
     ``gone``: the tunnel has ended; ``mutual``: it has heard us; ``said``: we have told it that we do not use
-    the tunnel; ``sent``: our last beat's number. ``missed``: when a beat of its was last overdue, ``eager``
-    until when we want more of them, ``asked`` until when it wants more of ours, ``used`` until when we take
-    the tunnel for busy, ``busy`` until when one of us does, ``alive`` when we began to hear each other,
-    ``died`` when that ended, ``shunned`` when it was found to be lossy, ``introduced`` when babeld was last
-    told of it, ``inquired`` when others were asked in its stead, ``quiet`` until when babeld misses nothing
-    of it, ``review`` when it may be overdue; ``likes``: its last beat."""
+    the tunnel; ``sent``: our last beat's number, ``beaten`` when it was sent. ``missed``: when a beat of its
+    was last overdue, ``eager`` until when we want more of them, ``asked`` until when it wants more of ours,
+    ``used`` until when we take the tunnel for busy, ``busy`` until when one of us does, ``alive`` when we
+    began to hear each other, ``died`` when that ended, ``shunned`` when it was found to be lossy,
+    ``introduced`` when babeld was last told of it, ``inquired`` when others were asked in its stead,
+    ``quiet`` until when babeld misses nothing of it, ``review`` when it may be overdue; ``likes``: its last
+    beat."""
 
     tap: str
     address: IPv6Address
@@ -69,6 +71,7 @@ class End:
     introduced: float = 0.0
     inquired: float = 0.0
     quiet: float = 0.0
+    beaten: float = 0.0
     review: float = inf
     likes: Likes = ("", b"", b"")
 
@@ -152,6 +155,15 @@ class End:
     def plain(self, now: float) -> bool:
         """Whether our beats need not say more than that we are well."""
         return not (self.cost or self.mine or self.gone) and now >= max(self.asked, self.busy, self.eager)
+
+    @property
+    def keen(self) -> float:
+        """Until when it gets beats twice as often: packets are being lost, perhaps."""
+        return min(self.busy, max(self.asked, 0.0 if self.pulse.penalty else self.eager))
+
+    def wants(self, now: float) -> bool:
+        """Whether it gets a beat at this look."""
+        return now < self.keen or (now < self.lively and now >= self.beaten + 0.75 * LOOK)
 
     def promised(self, now: float, interval: float) -> float:
         """Within how many seconds the next beat comes, whatever happens until then; usually ``interval``."""

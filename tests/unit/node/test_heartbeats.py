@@ -16,7 +16,7 @@ from vifibnet.model.ways import Health, Way
 from vifibnet.node.ends import FORGET
 from vifibnet.node.heartbeats import Heartbeats
 from vifibnet.node.otherend import LIVELY
-from vifibnet.node.pace import CALM, LOOK
+from vifibnet.node.pace import CALM, KEEN, LOOK
 from vifibnet.node.prompting import SEIZED
 from vifibnet.node.ticks import until_tick
 from vifibnet.wire.babeld import Neighbour
@@ -239,10 +239,10 @@ class HeartbeatTests(SynchronousTestCase):
             node.hearts.startService()
         self.wait(1.0)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, period: float = LOOK) -> None:
         """Time passes."""
-        for _ in range(round(seconds / LOOK)):
-            self.clock.advance(until_tick(self.clock.seconds(), LOOK))
+        for _ in range(round(seconds / period)):
+            self.clock.advance(until_tick(self.clock.seconds(), period))
 
     def test_well(self) -> None:
         """Both are fine, and babel needs no word."""
@@ -601,6 +601,25 @@ class HeartbeatTests(SynchronousTestCase):
         self.wait(1.0)
         for node in (self.one, self.other):
             self.assertGreater(node.babel.cost, LINK)
+
+    def test_keen(self) -> None:
+        """If it carries packets, in half the time: beats come twice as often then, until that is known."""
+        wires = (self.one.wire, self.other.wire)
+        self.one.carried = 1000
+        self.wait(2.0, KEEN)
+        wires[0].every = 5
+        while not wires[0].lost:
+            self.wait(KEEN, KEEN)
+        before = [wire.sent for wire in wires]
+        self.wait(0.4, KEEN)
+        self.assertEqual((self.one.health, self.other.health), (Health.LOSSY, Health.LOSSY))
+        for wire, sent in zip(wires, before, strict=True):
+            self.assertIn(wire.sent - sent, range(10, 17))
+        self.wait(2.0, KEEN)
+        before = [wire.sent for wire in wires]
+        self.wait(1.0, KEEN)
+        for wire, sent in zip(wires, before, strict=True):
+            self.assertIn(wire.sent - sent, range(19, 23))
 
     def test_seized(self) -> None:
         """Where there is another way for all, babel is told for a second that a lossy one is dead; only
