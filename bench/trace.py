@@ -1,14 +1,18 @@
-"""What happened during a failure: every change that the babelds tell, and what the nodes log."""
+"""What happened during a failure: every change that the babelds tell, or that is made to the kernels' routes,
+and what the nodes log."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ProcessExitedAlready
+from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.protocol import ProcessProtocol
 from twisted.protocols.basic import LineOnlyReceiver
 
 from vifibnet.lab.children import Reactor
@@ -43,6 +47,20 @@ class _Monitor(LineOnlyReceiver):
             self.trace.note(self.host, text)
 
 
+class _Routes(ProcessProtocol):
+    """Follows one kernel's routes (ip-monitor(8))."""
+
+    def __init__(self, host: str, trace: Trace) -> None:
+        self.host = host
+        self.trace = trace
+        self.begun = b""
+
+    def outReceived(self, data: bytes) -> None:
+        *lines, self.begun = (self.begun + data).split(b"\n")
+        for line in lines:
+            self.trace.note(self.host, f"kernel {line.decode(errors='replace').strip()}")
+
+
 class Trace:
     """Appends to a file, one block a run."""
 
@@ -51,6 +69,7 @@ class Trace:
         self.path = path
         self.lines: list[tuple[float, str, str]] = []
         self.monitors: list[_Monitor] = []
+        self.routes: list[IProcessTransport] = []
         self.sizes: dict[Path, int] = {}
         self.names: list[tuple[str, str]] = []
 
@@ -63,8 +82,10 @@ class Trace:
         self.lines = []
         self.names = [(host.address.removesuffix("::1"), name) for name, host in lab.hosts.items()]
         self.sizes = {path: path.stat().st_size for path in lab.home.glob("h*/log/*.log")}
-        self.monitors = []
-        for name in lab.hosts:
+        self.monitors, self.routes = [], []
+        for name, host in lab.hosts.items():
+            argv = ["ip", "-n", host.namespace, "-6", "monitor", "route"]
+            self.routes.append(self.reactor.spawnProcess(_Routes(name, self), "ip", argv, env=None))
             endpoint = UNIXClientEndpoint(self.reactor, str(lab.directory(name) / "babeld.sock"))
             try:
                 self.monitors.append(await connectProtocol(endpoint, _Monitor(name, self)))
@@ -76,6 +97,9 @@ class Trace:
         for monitor in self.monitors:
             if monitor.transport is not None:
                 monitor.transport.loseConnection()
+        for each in self.routes:
+            with suppress(ProcessExitedAlready):
+                each.signalProcess("TERM")
         text = [f"=== {title}"]
         if pulse is not None:
             text[0] += f"; behind {pulse.behind * 1000:.0f} ms"
