@@ -12,8 +12,9 @@ other. So the old way is the better one as long as it is not known to be cut, un
 even then.
 
 *A lossy way.* Until babel has another one, for which it may have to ask, too, the alternate goes before it
-for a moment. The way that babel takes in its place then goes before it as well: now and then the neighbour on
-the lossy one, which knows nothing of losses, makes babel believe for some milliseconds that nothing is wrong.
+for a moment, also where babel has none: now and then the neighbour on the lossy one, which knows nothing of
+losses, makes babel believe for some milliseconds that nothing is wrong. The way that babel takes in its place
+then goes before it as well.
 
 *Any other way.* Where there is no alternate, babel has the destination asked for a newer sequence number,
 which takes a second. But it has told all neighbours at once that it has lost the way. Who went that way, over
@@ -119,8 +120,8 @@ class Kept:
 
     ``own`` is babel's next hop or, where it has none, the last; ``metric`` our distance over it (None: babel
     never had one) while it was well, ``refmetric`` its own; ``lost`` is when babel gave it up. ``shunned`` is
-    when it was found to be lossy, ``astray`` when babel came back to it although it is; ``ahead`` what is
-    taken first.
+    when it was found to be lossy, ``astray`` when babel came back to it although it is; ``avoided`` the lossy
+    one that was babel's last; ``ahead`` what is taken first.
     """
 
     own: Way
@@ -131,6 +132,7 @@ class Kept:
     lost: float | None = None
     shunned: float | None = None
     astray: float | None = None
+    avoided: Way | None = None
     ahead: Way | None = None
 
 
@@ -152,7 +154,7 @@ def keep(
     """
     own = next((offer for offer in offers if offer.installed), None)
     if own is not None:
-        goal = _shun(Kept(own.way, own.metric, own.refmetric, ()), before, around, now)
+        goal = Kept(own.way, own.metric, own.refmetric, ())
     elif direct is not None and around.health(direct) is not Health.DEAD:
         goal = Kept(direct, None if before is None else before.metric, 0, ())
     elif before is None:
@@ -163,6 +165,7 @@ def keep(
             return None
         lost = now if before.lost is None else before.lost
         goal = Kept(before.own, before.metric, before.refmetric, (), until, lost)
+    goal = _avoid(_shun(goal, before, around, now), before, around)
     had = () if before is None else before.ways
     ways = _ways(goal, offers, around, had, installed=own is not None, learning=learning)
     if goal.lost is not None and now >= goal.lost + PATIENCE and around.health(ways[0]) is Health.DEAD:
@@ -172,16 +175,25 @@ def keep(
 
 
 def _shun(goal: Kept, before: Kept | None, around: Around, now: float) -> Kept:
-    """Note that babel's way is lossy. What it costs since says nothing about where others' ways lead."""
+    """Note that babel's way, or its last, is lossy. What it costs since says nothing about where others' ways
+    lead."""
     if before is None or around.health(goal.own) is not Health.LOSSY:
         return goal
     if before.own != goal.own:
         return goal if before.ahead is None else replace(goal, shunned=now, astray=now)
-    if before.until is not None:
+    if before.until is not None and before.shunned is None:
         return goal
-    metric = min(each for each in (goal.metric, before.metric) if each is not None)
+    metric = min((each for each in (goal.metric, before.metric) if each is not None), default=None)
     shunned = now if before.shunned is None else before.shunned
     return replace(goal, metric=metric, shunned=shunned, astray=before.astray)
+
+
+def _avoid(goal: Kept, before: Kept | None, around: Around) -> Kept:
+    """Note the lossy way to which babel may come back for a moment."""
+    avoided = None if before is None else before.avoided
+    if goal.shunned is not None:
+        avoided = goal.own
+    return replace(goal, avoided=avoided) if avoided and around.health(avoided) is Health.LOSSY else goal
 
 
 def _ahead(
@@ -202,7 +214,7 @@ def _ahead(
         return had
     if goal.shunned is not None:
         return ways[0] if now < goal.shunned + AHEAD and ways[0] != goal.own else None
-    lossy = Health.LOSSY in healths.values()
+    lossy = Health.LOSSY in healths.values() or goal.avoided is not None
     return goal.own if lossy and goal.until is None and goal.own in fine else None
 
 

@@ -118,6 +118,7 @@ class Ways:
         if (
             kept is not None
             and kept.until is None
+            and kept.shunned is None
             and taken == (way == kept.own)
             and (self.around.offered(route.prefix, way) or way not in kept.ways)
         ):

@@ -120,22 +120,54 @@ class KeepTests(SynchronousTestCase):
             self.assertIsNone(self.step(over(N), pause=1))
 
     def test_lossy(self) -> None:
-        """An alternate goes before a way that has just become lossy, as long as babel keeps to that, and not
-        for ever; who may have come to us while that was good is none."""
+        """An alternate goes before a way that has just become lossy, also when babel gives that up and comes
+        back to it, but not for ever; who may have come to us while that was good is none."""
         dear = Offer(P, 20 * LEAST, 0, installed=True)
         self.step(direct(), over(N))
         self.around.healths = {P: Health.LOSSY}
         self.assertEqual((self.step(dear, over(N)), self.ahead), ((N,), N))
         self.assertEqual((self.step(dear, over(N, 2), pause=AHEAD / 2), self.ahead), ((P,), None))
         self.assertEqual((self.step(dear, over(N)), self.ahead), ((N,), N))
+        self.assertEqual((self.step(over(N)), self.ahead), ((N,), N))
+        self.assertEqual((self.step(direct(), over(N)), self.ahead), ((N,), N))
+        self.assertEqual((self.step(over(N)), self.ahead), ((N,), N))
+        self.assertEqual((self.step(dear, over(N), pause=AHEAD), self.ahead), ((N,), None))
         self.assertEqual((self.step(over(N)), self.ahead), ((N,), None))
-        self.assertEqual((self.step(dear, over(N), pause=1), self.ahead), ((N,), None))
         self.around.healths = {}
         self.step(direct(), over(N))
         self.around.healths = {P: Health.LOSSY}
         self.step(dear, over(N))
         self.assertEqual((self.step(dear, over(N), pause=AHEAD - 0.1), self.ahead), ((N,), N))
         self.assertEqual((self.step(dear, over(N), pause=0.2), self.ahead), ((N,), None))
+
+    def test_lossy_end(self) -> None:
+        """Likewise where the destination is at the other end of the lossy tunnel, and babel has been told
+        that it is dead."""
+        self.step(direct(), over(N), direct=P)
+        self.around.healths = {P: Health.LOSSY}
+        for offers in ([direct(), over(N)], [over(N)], [direct(), over(N)], [over(N)]):
+            self.assertEqual((self.step(*offers, direct=P), self.ahead), ((N,), N))
+        self.assertEqual((self.step(over(N), direct=P, pause=AHEAD), self.ahead), ((N,), None))
+
+    def test_lossy_and_left(self) -> None:
+        """What babel takes instead goes first as long as the way that it has left is lossy, also while it
+        takes that for dead."""
+        taken = replace(over(N), installed=True)
+        self.step(direct(), over(N), direct=P)
+        self.around.healths = {P: Health.LOSSY}
+        self.step(direct(), over(N), direct=P)
+        for _ in range(3):
+            self.step(taken, direct=P, pause=AHEAD)
+            self.assertEqual(self.ahead, N)
+        self.around.healths = {}
+        self.step(taken, direct=P)
+        self.assertIsNone(self.ahead)
+
+    def test_lossy_never_known(self) -> None:
+        """Of an end to which babel never had a way nobody knows where others' ways lead."""
+        self.around.healths = {P: Health.LOSSY}
+        for _ in range(2):
+            self.assertEqual((self.step(over(N), direct=P), self.ahead), ((P,), None))
 
     def test_back_to_lossy(self) -> None:
         """What babel has taken instead goes before a lossy way that it comes back to, for a moment, as long

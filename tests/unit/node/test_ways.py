@@ -231,7 +231,7 @@ class WaysTests(SynchronousTestCase):
         self.clock.advance(0)
         self.expect(({Place(ONE, 0): THERE, Place(ONE, 2): THERE}, [Place(ONE, 1)]))
         self.note(route(ONE, HERE, 65535, 0, installed=True))
-        self.expect(({}, [Place(ONE, 2)]))
+        self.expect()
         self.assertTrue(self.ways.covered(HERE))
         self.note(route(ONE, THERE, 192, 96, installed=False), gone=True)
         self.assertFalse(self.ways.covered(HERE))
@@ -246,6 +246,21 @@ class WaysTests(SynchronousTestCase):
         self.clock.advance(AHEAD + 0.1)
         self.clock.advance(0)
         self.expect(({}, [Place(ONE, 2)]))
+
+    def test_lossy_and_far(self) -> None:
+        """A neighbour that comes nearer is looked at at once while the way is lossy."""
+        self.learn(
+            route(ONE, HERE, installed=True),
+            route(ONE, THERE, 288, 192, installed=False),
+            route(TWO, THERE, installed=True),
+        )
+        self.expect(({Place(ONE, 0): HERE, Place(TWO, 0): THERE}, []))
+        self.healths = {(HERE.interface, HERE.via): Health.LOSSY}
+        self.ways.look()
+        self.clock.advance(0)
+        self.expect()
+        self.note(route(ONE, THERE, 192, 96, installed=False))
+        self.expect(({Place(ONE, 0): THERE, Place(ONE, 2): THERE}, []))
 
     def test_direct(self) -> None:
         """The end of a tunnel is kept as long as it is one."""
