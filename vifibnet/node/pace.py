@@ -43,5 +43,7 @@ class Pace:
 
     def until_look(self, now: float, period: float) -> float:
         """Seconds until the next look, which are taken so often, and when a beat is due."""
-        wait = until_tick(now, LOOK)
-        return wait if period > LOOK and self.is_due(now + wait) else until_tick(now, period)
+        wait, longest = until_tick(now, LOOK), until_tick(now, period)
+        while wait < longest - EARLY and not self.is_due(now + wait):
+            wait += LOOK
+        return min(wait, longest)

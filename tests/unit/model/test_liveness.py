@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from vifibnet.model.liveness import BACK, INFINITY, LINK, LONG, MISSED, RECENT, SLACK, Pulse, first, heard
+from vifibnet.model.liveness import (
+    BACK,
+    INFINITY,
+    LINK,
+    LONG,
+    MISSED,
+    RECENT,
+    SLACK,
+    Pulse,
+    first,
+    heard,
+    heard_next,
+)
 
 T = 0.25
 
@@ -85,6 +97,17 @@ class PulseTests(SynchronousTestCase):
         self.assertIn(pulse.cost(now), range(INFINITY + 1))
         pulse, now, _ = play(pulse, "1" * (2 * LONG), number)
         self.assertEqual(pulse.cost(now), 0)
+
+    @given(st.text("01", max_size=100), st.integers(-1, 3), st.floats(0.0, 3 * T))
+    def test_next(self, arrivals: str, step: int, pause: float) -> None:
+        """Whoever is well is soon dealt with; what comes of that is the same, and nobody else is."""
+        pulse, _, _ = play(first(0, T, 100.0), arrivals)
+        number, now = (pulse.number + step) % 256, pulse.last + pause
+        after = heard_next(pulse, number, now)
+        well = pulse.cost(now) == 0 and not pulse.penalty
+        self.assertEqual(after is not None, well and step == 1 and now < pulse.overdue)
+        if after is not None:
+            self.assertEqual(after, heard(pulse, number, T, now))
 
     def test_one_in_five(self) -> None:
         """A line that loses so much is noticed within sixty beats, nineteen times in twenty."""

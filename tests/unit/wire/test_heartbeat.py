@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from vifibnet.wire.heartbeat import Beat, format_beat, parse_beat
+from vifibnet.wire.heartbeat import Beat, format_beat, parse_beat, split_beat
 
 SENDER = IPv6Address("fe80::1")
 BEATS = st.builds(
@@ -41,6 +41,14 @@ class BeatTests(SynchronousTestCase):
         beat = parse_beat(data)
         if beat is not None:
             self.assertEqual(format_beat(beat)[1:], data[1:14])
+
+    @given(BEATS, BEATS)
+    def test_split(self, one: Beat, other: Beat) -> None:
+        """All but the number is the same for beats that say the same, and for no others."""
+        (number, rest), (_, others) = (split_beat(format_beat(beat)) for beat in (one, other))
+        self.assertEqual(number, one.number)
+        self.assertEqual(rest == others, one._replace(number=other.number) == other)
+        self.assertEqual(split_beat(format_beat(one._replace(number=0))), (0, rest))
 
     def test_none(self) -> None:
         """Too short, another version, no interval."""
