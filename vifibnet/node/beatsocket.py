@@ -48,10 +48,8 @@ class BeatSocket:
 
     def send(self, tap: str, to: bytes, data: bytes) -> None:
         """To the address of an interface on the other end; a tap that is down costs nothing."""
-        try:  # noqa: SIM105 (hundreds a second)
+        with suppress(OSError):
             self._socket.sendto(data, (tap, ETHERTYPE, 0, 0, to))
-        except OSError:
-            pass
 
     def read(self) -> Iterator[tuple[str, bytes, bytes, float]]:
         """What has come since: over which tap, from which interface's address, what, and how many seconds
