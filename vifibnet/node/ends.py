@@ -86,7 +86,8 @@ class Ends(dict[Key, End]):
                 end.hardware = hardware
                 self.hasten(end)
                 self._learn(end, beat, likes)
-                self._expect(end)
+                if end.deadline < end.review:
+                    self._put(end, end.deadline)
                 heard[tap, beat.sender] = end
             self.beats[tap] += 1
         return heard
@@ -109,12 +110,8 @@ class Ends(dict[Key, End]):
         if beat.plain:
             self._likes[likes] = end
 
-    def _expect(self, end: End) -> None:
-        """See when the next beat is missing."""
-        if end.deadline < end.review:
-            self._put(end, end.deadline)
-
     def _put(self, end: End, when: float) -> None:
+        """Look then whether it is overdue."""
         if when != end.review:
             end.review = when
             heappush(self._reviews, (when, next(self._order), end))

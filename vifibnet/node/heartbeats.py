@@ -360,18 +360,13 @@ class Heartbeats(Service):
             opened.send(tap, EVERYBODY, self._frame(self._number, self.interval, INFINITY))
 
     def _send(self, opened: BeatSocket, end: End) -> None:
-        ending, now = self._all_end or end.tap in self._ending, self._looked
-        if not ending and end.plain(now):
-            end.said = False
-            frame = self._frame(end.sent, self.interval, 0, False, False, False)
-        else:
-            cost = INFINITY if ending else end.mine
-            end.said = empty = cost < INFINITY and end.cost >= DRAINED and self._is_empty(end)
-            promised = end.promised(now, self.interval)
-            frame = self._frame(end.sent, promised, cost, empty, end.doubted(now), now < end.used)
+        ending = self._all_end or end.tap in self._ending
+        cost = INFINITY if ending else end.mine
+        end.said = empty = cost < INFINITY and end.cost >= DRAINED and self._is_empty(end)
+        now = end.beaten = self._looked
+        beat = (end.sent, end.promised(now, self.interval), cost, empty, end.doubted(now), now < end.used)
         self._ends.beats[end.tap] += 1
-        end.beaten = now
-        opened.send(end.tap, end.hardware, frame)
+        opened.send(end.tap, end.hardware, self._frame(*beat))
 
     def _frame(self, *beat: Any) -> bytes:
         """A beat of ours; most are like others."""

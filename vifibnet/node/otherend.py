@@ -152,10 +152,6 @@ class End:
         both find out together how many are lost."""
         return max(self.asked, self.busy, 0.0 if self.pulse.penalty else self.eager)
 
-    def plain(self, now: float) -> bool:
-        """Whether our beats need not say more than that we are well."""
-        return not (self.cost or self.mine or self.gone) and now >= max(self.asked, self.busy, self.eager)
-
     @property
     def keen(self) -> float:
         """Until when it gets beats twice as often: packets are being lost, perhaps."""
