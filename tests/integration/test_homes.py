@@ -25,7 +25,7 @@ class HomesTests(TunnelTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.told = 0
+        self.told = self.moved = 0
 
     def second(self) -> None:
         """Give the machine another address."""
@@ -35,6 +35,10 @@ class HomesTests(TunnelTestCase):
         """The test is a server, too."""
         self.told += 1
         return succeed(None)
+
+    def move(self) -> None:
+        """Another address may be used."""
+        self.moved += 1
 
     async def test_asked_at_another(self) -> None:
         """Who asks at it is answered from elsewhere, which helps nobody, until the server starts anew."""
@@ -59,6 +63,7 @@ class HomesTests(TunnelTestCase):
         self.host.ip("address", "add", "2001:db8:42:5::1/128", "dev", "lo")
         with self.host.entered():
             homes = Homes(reactor, NETWORK, kernel.addresses)
+            homes.on_moved = self.move
             begun = Deferred.fromCoroutine(homes.begin([self], FakeLeaving()))
         self.addCleanup(homes.stopService)
         await begun
@@ -67,8 +72,12 @@ class HomesTests(TunnelTestCase):
         self.host.ip("address", "add", "10.1.1.1/24", "dev", "vifc0")
         self.host.ip("address", "add", "10.1.1.2/24", "dev", "lo", "scope", "link")
         self.second()
+        await eventually(lambda: self.moved == 2, "a word about each of two global ones")
+        self.host.ip(
+            "address", "change", f"{SECOND}/24", "dev", "eth0", "valid_lft", "99", "preferred_lft", "9"
+        )
         await eventually(lambda: self.told, "news of a second address")
         self.assertTrue(homes.several)
         self.host.ip("address", "delete", f"{SECOND}/24", "dev", "eth0")
         await eventually(lambda: not homes.several, "the second address gone")
-        self.assertEqual(self.told, 1)
+        self.assertEqual((self.told, self.moved), (1, 2))

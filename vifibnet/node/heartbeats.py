@@ -22,7 +22,7 @@ from vifibnet.model.ways import Health, Way
 from vifibnet.node.beatsocket import EVERYBODY, BeatSocket
 from vifibnet.node.bell import Bell
 from vifibnet.node.ends import Ends, Partners
-from vifibnet.node.otherend import End
+from vifibnet.node.otherend import EAGER, End
 from vifibnet.node.pace import CALM, KEEN, LOOK, Pace
 from vifibnet.node.prompter import Prompter
 from vifibnet.node.prompting import STALE, Prompting
@@ -187,6 +187,15 @@ class Heartbeats(Service):
         else:
             self._ending.add(tap)
         self._pace.hasten(self._looked)
+        self.look()
+
+    def show(self) -> None:
+        """Our packets may come from elsewhere now: let those see it soon who accept that."""
+        now = self._reactor.seconds()
+        for end in self._ends.values():
+            end.eager = now + EAGER
+            self._ends.hasten(end)
+        self._pace.hasten(now)
         self.look()
 
     def empty(self, tap: str | None = None) -> bool:

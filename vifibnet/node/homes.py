@@ -1,4 +1,8 @@
-"""Whether somebody may ask at one address of this machine and be answered from another.
+"""The machine's addresses: whether there is a new one, and whether somebody may ask at one and be answered
+from another.
+
+When a new one takes the place of an old one, our openvpn clients' packets come from there. The servers at the
+other ends accept that, but learn it from the next packet only.
 
 An openvpn server on all addresses can be told to answer from the one that was asked, but pays for that with
 each packet. So only those are told that run where it makes a difference; and when an address comes that does
@@ -8,9 +12,10 @@ make one, those that run already are started anew.
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.abstract import FileDescriptor
@@ -29,7 +34,11 @@ Addresses = Callable[[], Awaitable[Iterable[Sequence[IPv4Address | IPv6Address]]
 """Tells the global addresses of each interface. Raises CommandFailed."""
 
 _GROUPS = 0x10 | 0x100  # linux/rtnetlink.h: RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
-_SCOPE, _GLOBAL = 16 + 3, 0  # linux/netlink.h, linux/if_addr.h: of an ifaddrmsg behind its nlmsghdr
+_NEW = 20  # linux/rtnetlink.h: RTM_NEWADDR
+_GLOBAL, _TENTATIVE = 0, 0x40  # linux/rtnetlink.h: RT_SCOPE_UNIVERSE; linux/if_addr.h: IFA_F_TENTATIVE
+_ADDRESS = 1  # linux/if_addr.h: IFA_ADDRESS
+_HEAD = struct.Struct("=4xH10xBxBBI")  # linux/netlink.h, linux/if_addr.h: a nlmsghdr, an ifaddrmsg
+_ATTRIBUTE = struct.Struct("=HH")  # linux/rtnetlink.h: struct rtattr, its length included
 _LONGEST = 1 << 16
 
 
@@ -51,10 +60,36 @@ def open_netlink() -> socket.socket:
     return opened
 
 
-class _News(FileDescriptor):
-    """Calls when a global address has come or gone; link-local ones do so with every tunnel."""
+class _Message(NamedTuple):
+    """What the kernel tells of an address: whether it is there, which one on which interface, and whether it
+    is used already (an IPv6 one is not until nobody else has it)."""
 
-    def __init__(self, reactor: Any, opened: socket.socket, on_news: Callable[[], None]) -> None:
+    there: bool
+    scope: int
+    what: tuple[int, bytes, bool]
+
+
+def _parse(data: bytes) -> _Message | None:
+    """The message; None if it is cut off."""
+    if len(data) < _HEAD.size:
+        return None
+    kind, _, flags, scope, index = _HEAD.unpack_from(data)
+    address, at = b"", _HEAD.size
+    while at + _ATTRIBUTE.size <= len(data):
+        length, attribute = _ATTRIBUTE.unpack_from(data, at)
+        if attribute == _ADDRESS:
+            address = data[at + _ATTRIBUTE.size : at + length]
+        at += max(_ATTRIBUTE.size, (length + 3) & ~3)
+    return _Message(kind == _NEW, scope, (index, address, bool(flags & _TENTATIVE)))
+
+
+class _News(FileDescriptor):
+    """Calls when a global address has come or gone, with None when that may be; link-local ones do so with
+    every tunnel."""
+
+    def __init__(
+        self, reactor: Any, opened: socket.socket, on_news: Callable[[_Message | None], None]
+    ) -> None:
         super().__init__(reactor)
         self._socket = opened
         self._on_news = on_news
@@ -72,8 +107,9 @@ class _News(FileDescriptor):
         except OSError:
             # Too many at once: some were lost.
             data = b""
-        if len(data) <= _SCOPE or data[_SCOPE] == _GLOBAL:
-            self._on_news()
+        message = _parse(data)
+        if message is None or message.scope == _GLOBAL:
+            self._on_news(message)
 
     def close(self) -> None:
         """Hear no more."""
@@ -85,6 +121,7 @@ class Homes(Service):
     """Watches the machine's addresses while it runs.
 
     ``several`` is whether there is more than one of a family; while that is not known, it is assumed.
+    ``on_moved``, which may be set, is called when one has come that may be used from now on.
     """
 
     log = Logger()
@@ -101,6 +138,8 @@ class Homes(Service):
         self._reactor = reactor
         self._network = network
         self._addresses = addresses
+        self.on_moved: Callable[[], None] = lambda: None
+        self._told: set[tuple[int, bytes, bool]] = set()
         self._servers: Iterable[Server] = ()
         self._taps: Leaving | None = None
         self._make_socket = make_socket
@@ -130,7 +169,12 @@ class Homes(Service):
         if self._later is not None and self._later.active():
             self._later.cancel()
 
-    def _changed(self) -> None:
+    def _changed(self, message: _Message | None) -> None:
+        if message is None or (message.there and message.what not in self._told):
+            # The others are told again whenever they are granted for longer.
+            self.on_moved()
+        if message is not None:
+            (self._told.add if message.there else self._told.discard)(message.what)
         if self._later is None or not self._later.active():
             self._later = self._reactor.callLater(SETTLE, self._due)
 

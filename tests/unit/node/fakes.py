@@ -199,11 +199,15 @@ class FakeHeartbeats(Service, FakeLeaving):
         super().__init__()
         self.interval = 0.25
         self.emptied = True
-        self.looks = 0
+        self.looks = self.shown = 0
 
     def look(self) -> None:
         """Counts."""
         self.looks += 1
+
+    def show(self) -> None:
+        """Counts."""
+        self.shown += 1
 
     def calm(self) -> bool:
         """Always."""

@@ -238,6 +238,7 @@ class HeartbeatTests(SynchronousTestCase):
             self.addCleanup(node.hearts.stopService)
             node.hearts.startService()
         self.wait(1.0)
+        self.changes = self.one.changes, self.other.changes
 
     def wait(self, seconds: float, period: float = LOOK) -> None:
         """Time passes."""
@@ -592,6 +593,25 @@ class HeartbeatTests(SynchronousTestCase):
             self.assertEqual(counts[-1][end], 1)
         self.assertEqual((self.one.health, self.one.babel.cost), (Health.FINE, LINK))
 
+    def test_show(self) -> None:
+        """One end's packets go nowhere until the other end has seen one from its new address: that is soon
+        over for both when it says that it has moved."""
+        self.wait(0.1)
+        self.one.wire.cut = self.other.wire.cut = True
+        before = self.one.wire.sent
+        self.one.hearts.show()
+        self.assertEqual(self.one.wire.sent, before + 1)
+        self.one.wire.cut = self.other.wire.cut = False
+        counts = []
+        for _ in range(15):
+            sent = self.one.wire.sent, self.other.wire.sent
+            self.wait(INTERVAL)
+            counts.append((self.one.wire.sent - sent[0], self.other.wire.sent - sent[1]))
+        for end in range(2):
+            self.assertGreaterEqual(counts[0][end], round(INTERVAL / LOOK) - 1)
+            self.assertEqual(counts[-1][end], 1)
+        self.assertEqual((self.one.changes, self.other.changes), self.changes)
+
     def test_found_out(self) -> None:
         """One in five gets lost: that is known within a second after the first one."""
         wire = self.one.wire
@@ -793,6 +813,7 @@ DEEDS: dict[str, Callable[[Node], None]] = {
     "believe": _believe(LINK),
     "doubt": _believe(INFINITY),
     "forget": _believe(INFINITY, knows=False),
+    "show": lambda node: node.hearts.show(),
     "slow": lambda node: setattr(node.hearts, "interval", 1.0),
     "fast": lambda node: setattr(node.hearts, "interval", INTERVAL),
     "sleep": lambda node: node.hearts._reactor.advance(7),

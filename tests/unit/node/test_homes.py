@@ -7,6 +7,8 @@ import struct
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.unit.node.fakes import FakeLeaving
 from vifibnet.errors import CommandFailed
 from vifibnet.node.drain import Leaving
-from vifibnet.node.homes import SETTLE, Homes
+from vifibnet.node.homes import SETTLE, Homes, _parse
 
 NETWORK = IPv6Network("2001:db8:42::/48")
 LINK, GLOBAL = 253, 0
@@ -33,9 +35,25 @@ class FakeServer:
         return self.answer
 
 
-def news(scope: int) -> bytes:
+ADDED, DELETED, TENTATIVE = 20, 21, 0x40
+"""Of linux/rtnetlink.h and linux/if_addr.h."""
+
+
+def news(
+    scope: int,
+    address: str = "192.0.2.1",
+    kind: int = ADDED,
+    flags: int = 0,
+    interface: int = 2,
+    age: int = 0,
+) -> bytes:
     """A message as the kernel sends it: an address in this scope was added (linux/if_addr.h)."""
-    return struct.pack("=LHHLL", 24, 20, 0, 0, 0) + struct.pack("=BBBBL", socket.AF_INET, 24, 0, scope, 2)
+    packed = ip_address(address).packed
+    # The first is IFA_CACHEINFO, the other IFA_ADDRESS.
+    attributes = struct.pack("=HHIIII", 20, 6, age, age, 0, age)
+    attributes += struct.pack("=HH", 4 + len(packed), 1) + packed
+    head = struct.pack("=LHHLL", 24 + len(attributes), kind, 0, 0, 0)
+    return head + struct.pack("=BBBBL", socket.AF_INET, 24, flags, scope, interface) + attributes
 
 
 class HomesTests(SynchronousTestCase):
@@ -50,7 +68,9 @@ class HomesTests(SynchronousTestCase):
         ours.setblocking(False)
         self.addCleanup(self.kernel.close)
         self.addCleanup(ours.close)
+        self.moved = 0
         self.homes = Homes(self.reactor, NETWORK, self.look, lambda: ours)
+        self.homes.on_moved = self.move
         self.servers = [FakeServer(), FakeServer()]
         self.leaving = FakeLeaving()
 
@@ -60,6 +80,10 @@ class HomesTests(SynchronousTestCase):
             raise CommandFailed(command="ip", status=1, output="no")
         return [[ip_address(address)] for address in self.addresses]
 
+    def move(self) -> None:
+        """Another address may be used."""
+        self.moved += 1
+
     def begin(self, homes: Homes | None = None) -> None:
         begun = Deferred.fromCoroutine((homes or self.homes).begin(self.servers, self.leaving))
         self.successResultOf(begun)
@@ -67,7 +91,11 @@ class HomesTests(SynchronousTestCase):
     def change(self, *addresses: str, scope: int = GLOBAL) -> None:
         """The machine has these addresses now."""
         self.addresses = list(addresses)
-        self.kernel.send(news(scope))
+        self.tell(news(scope))
+
+    def tell(self, message: bytes) -> None:
+        """The kernel says so."""
+        self.kernel.send(message)
         for reader in self.reactor.getReaders():
             reader.doRead()
 
@@ -119,6 +147,34 @@ class HomesTests(SynchronousTestCase):
         self.change("192.0.2.1", "192.0.2.2", scope=LINK)
         self.reactor.advance(SETTLE)
         self.assertEqual(self.looks, 1)
+
+    def test_moved(self) -> None:
+        """One that comes may be used, once nobody else has it; that it may be kept for longer is said of it
+        again and again."""
+        self.begin()
+        old, new = "192.0.2.1", "2001:db8:7::7"
+        steps = [
+            (news(LINK, new), 0),
+            (news(GLOBAL, old, age=7), 1),
+            (news(GLOBAL, old, age=9), 1),
+            (news(GLOBAL, old, DELETED), 1),
+            (news(GLOBAL, new, flags=TENTATIVE), 2),
+            (news(GLOBAL, new), 3),
+            (news(GLOBAL, new), 3),
+            (news(GLOBAL, new, interface=3), 4),
+            (news(GLOBAL, old), 5),
+            (b"", 6),
+        ]
+        for message, moved in steps:
+            self.tell(message)
+            self.assertEqual(self.moved, moved, message)
+
+    @given(st.binary(max_size=60))
+    def test_nonsense(self, more: bytes) -> None:
+        """Whatever follows is read to its end; what is cut off is known as that."""
+        message = news(GLOBAL, age=7)
+        self.assertIsNotNone(_parse(message[:24] + more))
+        self.assertIsNone(_parse(message[:23]))
 
     def test_trouble(self) -> None:
         """What cannot be known is assumed, and those that run otherwise are told."""

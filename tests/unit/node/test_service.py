@@ -925,6 +925,7 @@ class NodeServiceTests(SynchronousTestCase):
         for reader in self.reactor.getReaders():
             reader.doRead()
         self.assertNotIn("vifs0 gets another home", self.diary)
+        self.assertEqual(self.parts.hearts.shown, 1)
         self.reactor.advance(SETTLE)
         self.assertIn("vifs0 gets another home", self.diary)
 
