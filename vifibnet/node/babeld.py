@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv6Network
 from random import Random
@@ -21,7 +21,8 @@ from vifibnet.files import write_atomically
 from vifibnet.interfaces import IKernel
 from vifibnet.model.liveness import DRAINED, INFINITY
 from vifibnet.model.tunnels import destinations
-from vifibnet.model.ways import Health, Way
+from vifibnet.model.ways import Health, Offer, Way
+from vifibnet.node.hurry import Hurry
 from vifibnet.node.monitor import Monitor
 from vifibnet.node.pace import CALM
 from vifibnet.node.supervisor import Child, Exit, Supervisor
@@ -61,7 +62,7 @@ class Babeld(Service):
     ``on_change`` is called (once for many lines) when an interface, a neighbour or a route has come, gone,
     gone up or down, become usable or direct, or been installed, or not any more; not when only a metric has
     changed. ``on_neighbour``, which may be set, is called when anything about a neighbour has; ``patience``,
-    too, tells for how many seconds that may wait.
+    too, tells for how many seconds that may wait. ``hurry`` runs while it does, if it is set before.
     """
 
     log = Logger()
@@ -94,6 +95,7 @@ class Babeld(Service):
         self._newcomers = False
         self.on_neighbour: Callable[[], None] = lambda: None
         self.patience: Callable[[], float] = lambda: CALM
+        self.hurry: Hurry | None = None
         self._watcher = self._new_watcher()
         self.supervisor = Supervisor(
             reactor,
@@ -127,6 +129,14 @@ class Babeld(Service):
         """The routes its neighbours announce."""
         return self._told.all(Route)
 
+    def is_tunnel(self, interface: str) -> bool:
+        """Whether that is one of our taps, rather than one of the operator's interfaces."""
+        return interface in self._settings.tunnels
+
+    def offers(self, prefix: IPv6Network) -> Collection[Offer]:
+        """The ways to a destination that its neighbours announce."""
+        return self._ways.around.offers(prefix)
+
     def announced(self) -> Iterator[IPv6Network]:
         """Where it leads others to."""
         yield from (each.prefix for each in self.xroutes)
@@ -158,12 +168,16 @@ class Babeld(Service):
     def startService(self) -> None:
         """Start babeld."""
         super().startService()
+        if self.hurry is not None:
+            self.hurry.startService()
         self.supervisor.startService()
 
     def stopService(self) -> Deferred[None]:
         """Stop it: it retracts its routes; fires when the process is gone."""
         super().stopService()
         self._ways.stop()
+        if self.hurry is not None and self.hurry.running:
+            self.hurry.stopService()
         if self._greeting is not None:
             self._greeting.cancel()
             self._greeting = None
@@ -299,6 +313,8 @@ class Babeld(Service):
         self._told.put(item)
         if isinstance(item, Neighbour):
             self.on_neighbour()
+        if isinstance(item, Route) and self.hurry is not None:
+            self.hurry.note(item.prefix)
         if _is_newcomer(before, item):
             self._greet()
         if before is None or _shape(before) != _shape(item):

@@ -1,11 +1,9 @@
 """Waking for a beat that does not wait for the next look: of one that says more than the usual, the kernel
-tells at once (a packet filter; packet(7), Linux's networking/filter.rst)."""
+tells at once."""
 
 from __future__ import annotations
 
-import ctypes
 import socket
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -15,10 +13,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from vifibnet.node.beatsocket import open_packet_socket
+from vifibnet.node.packetfilter import attach
 from vifibnet.wire.heartbeat import NOT_PLAIN
-
-_SO_ATTACH_FILTER = 26
-_INSTRUCTION = struct.Struct("HBBI")
 
 ROOM = 4096
 """Bytes that the kernel keeps for it: one frame is enough to ring."""
@@ -44,7 +40,7 @@ class Bell:
         self._socket = make_socket()
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
-            _attach(self._socket, NOT_PLAIN)
+            attach(self._socket, NOT_PLAIN)
         except OSError:
             self._socket.close()
             raise
@@ -89,10 +85,3 @@ class Bell:
     def logPrefix(self) -> str:  # noqa: N802
         """For the reactor."""
         return "bell"
-
-
-def _attach(opened: socket.socket, instructions: tuple[tuple[int, int, int, int], ...]) -> None:
-    """Have a socket get only what this filter accepts. Raises OSError."""
-    program = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*each) for each in instructions))
-    pointer = struct.pack("HP", len(instructions), ctypes.addressof(program))
-    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)

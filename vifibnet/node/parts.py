@@ -21,6 +21,7 @@ from vifibnet.node.ends import Partners
 from vifibnet.node.fragments import allow_fragments
 from vifibnet.node.heartbeats import Heartbeats
 from vifibnet.node.homes import Homes
+from vifibnet.node.hurry import Hurry
 from vifibnet.node.kernel import Kernel
 from vifibnet.node.lock import Lock
 from vifibnet.node.openvpn import OpenVPNClient
@@ -108,7 +109,10 @@ class Parts:
     ) -> Babeld:
         """The routing daemon, over all our taps and the operator's interfaces."""
         settings = self.babeld_settings(self._config, taps)
-        return Babeld(self._reactor, self._rng, settings, on_change, kernel, direct, health)
+        made = Babeld(self._reactor, self._rng, settings, on_change, kernel, direct, health)
+        link_local, length = settings.prefix.link_local, settings.network.subnet(settings.prefix).prefixlen
+        made.hurry = Hurry(self._reactor, link_local, length, made.offers, made.is_tunnel)
+        return made
 
     def babeld_settings(self, config: NodeConfig, taps: Sequence[str]) -> BabeldSettings:
         """What babeld is told."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import IPv6Address, IPv6Network
 
-from vifibnet.wire.babelpacket import FAR, datagram, ihu, introduction, patience, questions, silence
+from vifibnet.wire.babelpacket import FAR, datagram, errand, ihu, introduction, patience, questions, silence
 
 HOLDS = 30.0
 """Seconds that babeld believes it, at least, when it hears nothing else."""
@@ -69,6 +69,10 @@ class Prompter:
         number = self._numbers[interface, neighbour]
         self._numbers[interface, neighbour] += FAR + 1
         self._send(interface, neighbour, patience(number))
+
+    def hurry(self, interface: str, neighbour: IPv6Address) -> None:
+        """Have babeld send this neighbour at once what it has for it."""
+        self._send(interface, neighbour, errand())
 
     def _send(self, interface: str, neighbour: IPv6Address, payload: bytes) -> None:
         self._put(interface, self._own, datagram(neighbour, self._own, payload))

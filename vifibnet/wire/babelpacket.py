@@ -1,7 +1,8 @@
 """Babel packets (RFC 8966) of our own, with their UDP and IPv6 headers around them.
 
-Only what node.prompter says to our own babeld in a neighbour's name: "this is what it costs me to hear you",
-"here I am", "tell me of these", and what makes it forget that it heard somebody.
+What node.prompter says to our own babeld in a neighbour's name: "this is what it costs me to hear you", "here
+I am", "tell me of these", "have you got this", and what makes it forget that it heard somebody. And what
+neighbours ask for, which node.hurry wants to know.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from ipaddress import IPv6Address, IPv6Network
 from vifibnet.wire.babeld import PORT
 
 _MAGIC, _BABEL_VERSION = 42, 2
-_HELLO, _IHU, _REQUEST, _SEQNO_REQUEST = 4, 5, 9, 10
+_PAD1, _ACK_REQUEST, _HELLO, _IHU, _REQUEST, _SEQNO_REQUEST = 0, 2, 4, 5, 9, 10
 _WILDCARD, _IPV6 = 0, 2
 _NOBODY = bytes(8)
 _AT_MOST = 36
 _UNICAST = 0x8000
 _UDP = 17
+_BODY = 40 + 8 + 4
+"""Where the first TLV of a datagram begins."""
 
 FAR = 0x4000
 """A hello whose number is so much greater than the last one's says that all in between are missing."""
@@ -86,6 +89,52 @@ def patience(number: int) -> bytes:
     from those before to count together with them, and alone it is not enough (see introduction).
     """
     return _packet(_hello(_UNICAST, number + FAR, 655.35))
+
+
+def errand() -> bytes:
+    """A packet that is to be acknowledged at once (section 4.6.3): with the answer, babeld sends whatever
+    else it has for who asks. What it forwards to somebody, it would keep for a quarter of a hello interval
+    (1.12, jitter)."""
+    return _packet(struct.pack("!BBHHH", _ACK_REQUEST, 6, 0, 0, 0))
+
+
+def asking(length: int) -> tuple[tuple[int, int, int, int], ...]:
+    """The packet filter that accepts datagrams to a babeld whose first TLV asks for a newer sequence number,
+    or whose last one does for a prefix of this length. (Those to which babeld has nothing to add consist of
+    nothing else, or it adds them to what it announces.)"""
+    size = 14 + (length + 7) // 8
+    return (
+        (0x30, 0, 0, 6),  # load the next header
+        (0x15, 0, 10, _UDP),
+        (0x28, 0, 0, 42),  # load the port
+        (0x15, 0, 8, PORT),
+        (0x30, 0, 0, _BODY),  # load the first type
+        (0x15, 5, 0, _SEQNO_REQUEST),
+        (0x28, 0, 0, 4),  # load the length behind the header
+        (0x14, 0, 0, 2 + size),
+        (0x07, 0, 0, 0),  # that is where the last TLV would begin
+        (0x48, 0, 0, 40),  # load its type and length
+        (0x15, 0, 1, _SEQNO_REQUEST << 8 | size),
+        (0x06, 0, 0, 0xFFFF),  # accept
+        (0x06, 0, 0, 0),  # refuse
+    )
+
+
+def asked(data: bytes) -> Iterator[IPv6Network]:
+    """For which prefixes the datagram (an IPv6 packet) wants newer sequence numbers that somebody else than
+    who gets it may have to be asked for."""
+    end, at = len(data), _BODY
+    while at + 2 <= end:
+        kind, length = data[at], data[at + 1]
+        if kind == _PAD1:
+            at += 1
+            continue
+        body = data[at + 2 : at + 2 + length]
+        at += 2 + length
+        if kind != _SEQNO_REQUEST or at > end or length < 14 or body[0] != _IPV6 or body[1] > 128:
+            continue
+        if body[4] > 1 and body[5] == 0 and len(address := body[14 : 14 + (body[1] + 7) // 8]) * 8 >= body[1]:
+            yield IPv6Network((address.ljust(16, b"\0"), body[1]), strict=False)
 
 
 def _packet(*tlvs: bytes) -> bytes:

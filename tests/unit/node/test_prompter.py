@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.node.prompter import HOLDS, Prompter
-from vifibnet.wire.babelpacket import FAR, datagram, ihu, introduction, patience, questions, silence
+from vifibnet.wire.babelpacket import FAR, datagram, errand, ihu, introduction, patience, questions, silence
 
 OWN, PEER = IPv6Address("fe80::1"), IPv6Address("fe80::2")
 
@@ -66,6 +66,11 @@ class PrompterTests(SynchronousTestCase):
         (packet,) = questions(prefixes)
         where = (str(PEER), *self.where[1:])
         self.assertEqual(self.raw.sent, [(datagram(OWN, PEER, packet), where)])
+
+    def test_hurries(self) -> None:
+        """It is asked for an answer."""
+        self.prompter.hurry("lo", PEER)
+        self.assertEqual(self.raw.sent, [(datagram(PEER, OWN, errand()), self.where)])
 
     def test_forgets(self) -> None:
         """The hellos that follow are counted on from there."""

@@ -7,9 +7,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from vifibnet.wire.babelpacket import FAR, datagram, ihu, introduction, patience, questions, silence
+from vifibnet.wire.babelpacket import (
+    FAR,
+    asked,
+    datagram,
+    errand,
+    ihu,
+    introduction,
+    patience,
+    questions,
+    silence,
+)
 
 ONE, OTHER = IPv6Address("fe80::1"), IPv6Address("fe80::2")
+
+
+def packet(*tlvs: bytes) -> bytes:
+    """A packet with these in it."""
+    return struct.pack("!BBH", 42, 2, sum(map(len, tlvs))) + b"".join(tlvs)
+
+
+def request(prefix: IPv6Network, seqno: int = 1, hops: int = 127, router: bytes = bytes(8)) -> bytes:
+    """The TLV that wants a newer sequence number (RFC 8966, section 4.6.11)."""
+    address = prefix.network_address.packed[: (prefix.prefixlen + 7) // 8]
+    length = 14 + len(address)
+    return struct.pack("!BBBBHBB", 10, length, 2, prefix.prefixlen, seqno, hops, 0) + router + address
+
+
+PREFIXES = st.builds(
+    lambda address, length: IPv6Network((address, length), strict=False),
+    st.integers(0, (1 << 128) - 1),
+    st.integers(0, 128),
+)
+FILLING = st.lists(
+    st.sampled_from([b"\0", b"\1\2xx", b"\4\6hello!", bytes.fromhex("0303aabbcc")]), max_size=3
+)
 
 
 class PacketTests(SynchronousTestCase):
@@ -29,9 +61,9 @@ class PacketTests(SynchronousTestCase):
         """A seqno request for each prefix, one hop to go, nobody's router id; none is too long for the least
         of all MTUs."""
         prefixes = [IPv6Network("2001:db8:42::/61"), IPv6Network("::/0")]
-        (packet,) = questions(prefixes)
+        (said,) = questions(prefixes)
         one = "0a16" + "023d" + "0000" + "0100" + "00" * 8 + "20010db800420000"
-        self.assertEqual(packet.hex(), "2a020028" + one + "0a0e" + "0200" + "0000" + "0100" + "00" * 8)
+        self.assertEqual(said.hex(), "2a020028" + one + "0a0e" + "0200" + "0000" + "0100" + "00" * 8)
         packets = list(questions(IPv6Network((number, 128)) for number in range(1000)))
         self.assertEqual(sum(packet.count(b"\x0a\x1e\x02\x80") for packet in packets), 1000)
         self.assertLessEqual(max(map(len, packets)) + 48, 1280)
@@ -46,6 +78,24 @@ class PacketTests(SynchronousTestCase):
     def test_patience(self) -> None:
         """A unicast hello that is far from the last one; the next comes as late as can be said."""
         self.assertEqual(patience(0xFFFF).hex(), "2a020008" + "0406" + "8000" + "3fff" + "ffff")
+
+    def test_errand(self) -> None:
+        """An acknowledgement is wanted, at once."""
+        self.assertEqual(errand().hex(), "2a020008" + "0206" + "0000" + "0000" + "0000")
+
+    @given(st.lists(st.tuples(FILLING, PREFIXES, st.integers(0, 255)), max_size=5), FILLING)
+    def test_asked(self, wanted: list[tuple[list[bytes], IPv6Network, int]], more: list[bytes]) -> None:
+        """Each prefix that somebody else may have to be asked for, whatever else is said."""
+        tlvs = [tlv for filling, prefix, hops in wanted for tlv in (*filling, request(prefix, hops=hops))]
+        data = datagram(ONE, OTHER, packet(*tlvs, *more))
+        self.assertEqual(list(asked(data)), [prefix for _, prefix, hops in wanted if hops > 1])
+
+    @given(st.binary(max_size=99), PREFIXES, st.integers(0, 60))
+    def test_nonsense(self, payload: bytes, prefix: IPv6Network, cut: int) -> None:
+        """Nothing is found in what is none, or cut off."""
+        list(asked(payload))
+        list(asked(datagram(ONE, OTHER, packet(payload))))
+        self.assertEqual(list(asked(datagram(ONE, OTHER, packet(request(prefix)[: min(cut, 15)])))), [])
 
     @given(st.binary(max_size=99))
     def test_datagram(self, payload: bytes) -> None:
