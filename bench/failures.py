@@ -335,7 +335,8 @@ async def _wake(stage: Stage, asleep: str, awake: str, pids: list[int]) -> Verdi
 
 
 async def half_vanishes(stage: Stage) -> Verdict:
-    """Half of all hosts go dark at once; until each survivor has reached each."""
+    """Half of all hosts go dark at once, and run nothing any more, which would burn the survivors' cores;
+    until each survivor has reached each."""
     report = await stage.whole()
     lab = stage.lab
     names = list(lab.hosts)
@@ -347,8 +348,12 @@ async def half_vanishes(stage: Stage) -> Verdict:
         await stage.trace.begin(lab, survivors)
     began = stage.reactor.seconds()
     await lab.underlay.darken(stage.index(name) for name in victims)
-    took = stage.reactor.seconds() - began
-    reach = await lab.reach(survivors, survivors, timeout=PATIENCE, interval=0.05)
+    stopped = [pid for name in victims for pid in faults.freeze(lab, name)]
+    try:
+        took = stage.reactor.seconds() - began
+        reach = await lab.reach(survivors, survivors, timeout=PATIENCE, interval=0.05)
+    finally:
+        faults.thaw(stopped)
     seconds = math.inf if reach.missing else took + reach.longest
     left_over = "still" if whole_still else "no longer"
     title = f"{len(survivors)} survivors, {left_over} connected: {seconds:.2f} s"
