@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
@@ -346,6 +347,27 @@ class BabeldTests(SynchronousTestCase):
         self.assertEqual(len(self.kept), 1)
         self.reactor.advance(1)
         self.assertEqual(self.kept[1:], [([], ["2001:db8:42:7::/64"])])
+
+    def test_hurry(self) -> None:
+        """It runs while babeld does, and hears of each route with the ways that there are by then."""
+        babeld = Babeld(self.reactor, Random(1), self.settings, self.changed, self)
+        heard: list[tuple[IPv6Network, list[bool]]] = []
+
+        class Heard(Service):
+            def note(self, prefix: IPv6Network) -> None:
+                heard.append((prefix, [offer.installed for offer in babeld.offers(prefix)]))
+
+        hurry = babeld.hurry = Heard()  # type: ignore[assignment]
+        babeld.startService()
+        self.assertTrue(hurry.running)
+        protocol = self.connect(UP, neighbour(), route())
+        self.assertEqual(heard, [])
+        self.say(protocol, route("change", "no"), neighbour("change", cost=97), route("change", "yes", 65535))
+        prefix = IPv6Network("2001:db8:42:7::/64")
+        self.assertEqual(heard, [(prefix, [False]), (prefix, [])])
+        self.assertEqual([babeld.is_tunnel(name) for name in ("vifc0", "eth0")], [True, False])
+        babeld.stopService()
+        self.assertFalse(hurry.running)
 
     def test_direct(self) -> None:
         """The ways over our own tunnels are kept from their beginning; what babel knows is better."""
