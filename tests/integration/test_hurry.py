@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 from ipaddress import IPv6Address, IPv6Network
 
 from twisted.trial.unittest import TestCase
 
-from tests.integration.namespaces import eventually
+from tests.integration.namespaces import Namespace, eventually
 from tests.integration.test_routing import Node
 from tests.unit.wire.test_babelpacket import packet, request
 from vifibnet.node.hurry import Hurry, open_socket
@@ -43,6 +44,50 @@ def router(node: Node, prefix: IPv6Network) -> bytes:
             told += control.recv(1 << 16)
     (found,) = set(re.findall(rf"prefix {prefix} .* id ([0-9a-f:]+)", told.decode()))
     return bytes.fromhex(found.replace(":", ""))
+
+
+class FilterTests(TestCase):
+    """Two namespaces with a cable between them, without any babeld."""
+
+    async def test_filter(self) -> None:
+        """Of all that may come to a babeld's port, what asks for something is heard, and nothing else."""
+        one, other = Namespace(), Namespace()
+        self.addCleanup(other.destroy)
+        self.addCleanup(one.destroy)
+        one.connect(other, 0)
+        with other.entered():
+            ear = open_socket()
+        self.addCleanup(ear.close)
+        attach(ear, asking(64))
+        near, far = IPv6Network("2001:db8:42:1::/64"), IPv6Network("2001:db8:43::/48")
+        hello, router_id = bytes.fromhex("0406000000010064"), bytes.fromhex("060a0000") + bytes(8)
+        said = [
+            (packet(request(near)), True),
+            (packet(request(far), router_id), True),
+            (packet(hello, router_id, request(far), request(near)), True),
+            (packet(hello), False),
+            (packet(router_id, hello), False),
+            (packet(hello, request(near), router_id), False),
+            (packet(), False),
+        ]
+        source, target = IPv6Address("fe80::1"), IPv6Address("ff02::1:6")
+        packets = [(datagram(source, target, payload), heard) for payload, heard in said]
+        to_others = bytearray(packets[0][0])
+        to_others[42:44] = bytes.fromhex("1a29")
+        packets += [(bytes(to_others), False), (datagram(source, target, packet(request(near, 7))), True)]
+        with one.entered(), open_raw() as raw:
+            where = (str(target), 0, 0, socket.if_nametoindex("eth0"))
+            for data, _ in packets:
+                raw.sendto(data, where)
+        found: list[bytes] = []
+
+        def hear() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                found.append(ear.recv(2048))
+            return packets[-1][0] in found
+
+        await eventually(hear, "the last one")
+        self.assertEqual(found, [data for data, heard in packets if heard])
 
 
 class HurryTests(TestCase):

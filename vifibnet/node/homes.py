@@ -62,11 +62,12 @@ def open_netlink() -> socket.socket:
 
 class _Message(NamedTuple):
     """What the kernel tells of an address: whether it is there, which one on which interface, and whether it
-    is used already (an IPv6 one is not until nobody else has it)."""
+    is still ``tentative`` (an IPv6 one is not used before nobody else has it)."""
 
     there: bool
     scope: int
-    what: tuple[int, bytes, bool]
+    which: tuple[int, bytes]
+    tentative: bool
 
 
 def _parse(data: bytes) -> _Message | None:
@@ -80,7 +81,7 @@ def _parse(data: bytes) -> _Message | None:
         if attribute == _ADDRESS:
             address = data[at + _ATTRIBUTE.size : at + length]
         at += max(_ATTRIBUTE.size, (length + 3) & ~3)
-    return _Message(kind == _NEW, scope, (index, address, bool(flags & _TENTATIVE)))
+    return _Message(kind == _NEW, scope, (index, address), bool(flags & _TENTATIVE))
 
 
 class _News(FileDescriptor):
@@ -139,7 +140,8 @@ class Homes(Service):
         self._network = network
         self._addresses = addresses
         self.on_moved: Callable[[], None] = lambda: None
-        self._told: set[tuple[int, bytes, bool]] = set()
+        # Those that we were told of, and whether they were tentative then.
+        self._told: dict[tuple[int, bytes], bool] = {}
         self._servers: Iterable[Server] = ()
         self._taps: Leaving | None = None
         self._make_socket = make_socket
@@ -170,11 +172,12 @@ class Homes(Service):
             self._later.cancel()
 
     def _changed(self, message: _Message | None) -> None:
-        if message is None or (message.there and message.what not in self._told):
-            # The others are told again whenever they are granted for longer.
+        before = None if message is None else self._told.pop(message.which, None)
+        if message is not None and message.there:
+            self._told[message.which] = message.tentative
+        # Those that we know are told again whenever they are granted for longer.
+        if message is None or (message.there and message.tentative != before):
             self.on_moved()
-        if message is not None:
-            (self._told.add if message.there else self._told.discard)(message.what)
         if self._later is None or not self._later.active():
             self._later = self._reactor.callLater(SETTLE, self._due)
 
