@@ -18,7 +18,6 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Any, NamedTuple, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -26,6 +25,7 @@ from twisted.logger import Logger
 from vifibnet.errors import CommandFailed
 from vifibnet.model.homes import several
 from vifibnet.node.drain import Leaving
+from vifibnet.node.ear import Ear
 
 SETTLE = 2.0
 """Seconds from news to a look at all addresses: a new one often comes just before the old one goes."""
@@ -84,38 +84,25 @@ def _parse(data: bytes) -> _Message | None:
     return _Message(kind == _NEW, scope, (index, address), bool(flags & _TENTATIVE))
 
 
-class _News(FileDescriptor):
+class _News(Ear):
     """Calls when a global address has come or gone, with None when that may be; link-local ones do so with
     every tunnel."""
 
     def __init__(
         self, reactor: Any, opened: socket.socket, on_news: Callable[[_Message | None], None]
     ) -> None:
-        super().__init__(reactor)
-        self._socket = opened
+        super().__init__(reactor, opened, _LONGEST)
         self._on_news = on_news
 
-    def fileno(self) -> int:
-        """For the reactor."""
-        return self._socket.fileno()
-
-    def doRead(self) -> None:
-        """Read one message."""
-        try:
-            data = self._socket.recv(_LONGEST)
-        except BlockingIOError:
-            return
-        except OSError:
-            # Too many at once: some were lost.
-            data = b""
+    def heard(self, data: bytes, sender: Any) -> None:
+        """One message."""
         message = _parse(data)
         if message is None or message.scope == _GLOBAL:
             self._on_news(message)
 
-    def close(self) -> None:
-        """Hear no more."""
-        self.stopReading()
-        self._socket.close()
+    def missed(self) -> None:
+        """There were too many at once."""
+        self._on_news(None)
 
 
 class Homes(Service):

@@ -14,11 +14,11 @@ from math import inf
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from vifibnet.model.ways import Offer, Way
+from vifibnet.node.ear import Ear, interface
 from vifibnet.node.packetfilter import attach
 from vifibnet.node.prompter import Prompter
 from vifibnet.wire.babelpacket import asked, asking
@@ -26,47 +26,30 @@ from vifibnet.wire.babelpacket import asked, asking
 PAUSE = 0.02
 """Seconds between two times that babeld is hurried: whatever others ask, that is not more often."""
 
-AT_ONCE = 20
-"""How many packets are read before others get their turn."""
-
-_ETH_P_IPV6 = 0x86DD
 _LONGEST = 2048
 
 
 def open_socket() -> socket.socket:
-    """A socket that gets the IPv6 packets that come in by any interface (packet(7)). Raises OSError."""
-    kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
-    return socket.socket(socket.AF_PACKET, kind, socket.htons(_ETH_P_IPV6))
+    """A socket that gets the UDP datagrams, with their headers, that come to any of our IPv6 addresses and
+    groups, besides those who listen there (raw(7), ipv6(7)): not what is forwarded. Raises OSError."""
+    return socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_UDP)
 
 
-class _Requests(FileDescriptor):
-    """Reads what neighbours' babelds ask ours for."""
+class _Requests(Ear):
+    """Hears what neighbours' babelds ask ours for."""
 
     def __init__(
         self, reactor: Any, opened: socket.socket, on_request: Callable[[str, IPv6Network], None]
     ) -> None:
-        super().__init__(reactor)
-        self._socket = opened
+        super().__init__(reactor, opened, _LONGEST)
         self._on_request = on_request
 
-    def fileno(self) -> int:
-        """For the reactor."""
-        return self._socket.fileno()
-
-    def doRead(self) -> None:
-        """Read some packets."""
-        for _ in range(AT_ONCE):
-            try:
-                data, (interface, *_) = self._socket.recvfrom(_LONGEST)
-            except OSError:
-                return
+    def heard(self, data: bytes, sender: Any) -> None:
+        """One datagram."""
+        came_by = interface(sender)
+        if came_by is not None:
             for prefix in asked(data):
-                self._on_request(interface, prefix)
-
-    def close(self) -> None:
-        """Hear no more."""
-        self.stopReading()
-        self._socket.close()
+                self._on_request(came_by, prefix)
 
 
 class Hurry(Service):

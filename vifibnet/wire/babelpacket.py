@@ -20,8 +20,8 @@ _NOBODY = bytes(8)
 _AT_MOST = 36
 _UNICAST = 0x8000
 _UDP = 17
-_BODY = 40 + 8 + 4
-"""Where the first TLV of a datagram begins."""
+_BODY = 8 + 4
+"""Where the first TLV of a datagram begins: behind the headers of UDP and of babel."""
 
 FAR = 0x4000
 """A hello whose number is so much greater than the last one's says that all in between are missing."""
@@ -104,16 +104,14 @@ def asking(length: int) -> tuple[tuple[int, int, int, int], ...]:
     nothing else, or it adds them to what it announces.)"""
     size = 14 + (length + 7) // 8
     return (
-        (0x30, 0, 0, 6),  # load the next header
-        (0x15, 0, 10, _UDP),
-        (0x28, 0, 0, 42),  # load the port
+        (0x28, 0, 0, 2),  # load the port
         (0x15, 0, 8, PORT),
         (0x30, 0, 0, _BODY),  # load the first type
         (0x15, 5, 0, _SEQNO_REQUEST),
-        (0x28, 0, 0, 4),  # load the length behind the header
+        (0x28, 0, 0, 4),  # load the length
         (0x14, 0, 0, 2 + size),
         (0x07, 0, 0, 0),  # that is where the last TLV would begin
-        (0x48, 0, 0, 40),  # load its type and length
+        (0x48, 0, 0, 0),  # load its type and length
         (0x15, 0, 1, _SEQNO_REQUEST << 8 | size),
         (0x06, 0, 0, 0xFFFF),  # accept
         (0x06, 0, 0, 0),  # refuse
@@ -121,8 +119,8 @@ def asking(length: int) -> tuple[tuple[int, int, int, int], ...]:
 
 
 def asked(data: bytes) -> Iterator[IPv6Network]:
-    """For which prefixes the datagram (an IPv6 packet) wants newer sequence numbers that somebody else than
-    who gets it may have to be asked for."""
+    """For which prefixes the datagram (with its UDP header) wants newer sequence numbers that somebody else
+    than who gets it may have to be asked for."""
     end, at = len(data), _BODY
     while at + 2 <= end:
         kind, length = data[at], data[at + 1]
