@@ -165,7 +165,7 @@ class Kernel:
         What was kept beside them carries the packets until that one knows better. (babeld takes a route that
         is there for its own, whatever way that goes: leaving them would leave wrong ones.)
         """
-        await self._flush(BABEL)
+        await self._batch(self._flushing(BABEL), "-6")
 
     async def announce(self) -> None:
         """Have babeld send our subnet to all neighbours now, not with its next full update.
@@ -196,15 +196,10 @@ class Kernel:
     async def restore(self) -> None:
         """Take back everything that add_taps and add_subnet did. What cannot be taken back is logged."""
         # The administrator may have removed some of it meanwhile: the rest goes nevertheless.
-        for step in (
-            self._flush(BABEL),
-            self._flush(KEPT),
-            self._batch(reversed(self._record.undo), "-force"),
-        ):
-            try:
-                await step
-            except CommandFailed as error:
-                self.log.warn("not everything could be taken back: {error}", error=error)
+        try:
+            await self._batch([*self._flushing(BABEL, KEPT), *reversed(self._record.undo)], "-force", "-6")
+        except CommandFailed as error:
+            self.log.warn("not everything could be taken back: {error}", error=error)
         for path, value in self._record.sysctls.items():
             # An interface that has gone meanwhile has taken its sysctls with it.
             with suppress(CommandFailed):
@@ -212,10 +207,10 @@ class Kernel:
         self._record.clear()
         self._subnet = None
 
-    async def _flush(self, protocol: str) -> None:
-        """Remove all routes of a protocol in our network."""
-        if self._record.network:
-            await self._ip("-6", "route", "flush", "root", self._record.network, "proto", protocol)
+    def _flushing(self, *protocols: str) -> list[str]:
+        """The lines for ``ip -6 -batch`` that remove all routes of these protocols in our network."""
+        network = self._record.network
+        return [f"route flush root {network} proto {protocol}" for protocol in protocols if network]
 
     async def _add_dummy(self, name: str) -> None:
         """Make an interface that leads nowhere. Raises CommandFailed."""

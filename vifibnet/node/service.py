@@ -196,7 +196,6 @@ class NodeService(Service):
         if self._registry is not None:
             self._registry.startService()
         self._renewal.startService()
-        await self._homes.begin(self._servers.values(), self._heartbeats)
         await self._renewal.valid()
         if not self.running:
             return
@@ -205,7 +204,9 @@ class NodeService(Service):
         if self._peers is not None:
             self._peers.startService()
         first_answer = self._documents.first_answer()
+        knows_homes = Deferred.fromCoroutine(self._homes.begin(self._servers.values(), self._heartbeats))
         await self._ground.make(lambda: self._changes.config)
+        await knows_homes
         # Nobody who was revoked shall have a tunnel for even a moment, if that can be known.
         await first_answer
         await self._changes.begin()

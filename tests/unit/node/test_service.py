@@ -243,6 +243,7 @@ class Parts:
         self.server = Part("vifs0", self.diary)
         self.fake_talk = Part("talk", [])
         self.clients: list[FakeClient] = []
+        self.netlinks: list[socket.socket] = []
         self.locked = False
         self.told_babeld: BabeldSettings | None = None
         self.fake_registry: RegistryService | None = RegistryService()
@@ -331,9 +332,10 @@ class Parts:
         return Homes(self.reactor, NETWORK.ip_network, kernel.addresses, self.homes_socket)
 
     def homes_socket(self) -> socket.socket:
-        """What tells of new addresses, with ``netlink`` at its other end."""
-        ours, self.netlink = socket.socketpair(type=socket.SOCK_DGRAM)
+        """What tells of new addresses, with one of ``netlinks`` at its other end."""
+        ours, netlink = socket.socketpair(type=socket.SOCK_DGRAM)
         ours.setblocking(False)
+        self.netlinks.append(netlink)
         return ours
 
     def servers(
@@ -435,7 +437,8 @@ class NodeServiceTests(SynchronousTestCase):
             done = self.service.stopService()
             self.reactor.pump([0.1] * 60)
             self.successResultOf(done)
-            self.parts.netlink.close()
+            for netlink in self.parts.netlinks:
+                netlink.close()
 
     def own_log(self) -> str:
         """What the node wrote to its own log."""
@@ -921,7 +924,7 @@ class NodeServiceTests(SynchronousTestCase):
         """The servers are told when the machine has a second address."""
         self.start()
         self.parts.fake_kernel.homes.append("192.0.2.55")
-        self.parts.netlink.send(b"")
+        self.parts.netlinks[0].send(b"")
         for reader in self.reactor.getReaders():
             reader.doRead()
         self.assertNotIn("vifs0 gets another home", self.diary)
