@@ -1,4 +1,4 @@
-"""Filters that the kernel applies to what a socket gets (packet(7), Linux's networking/filter.rst)."""
+"""Filters that the kernel applies to what a socket gets (socket(7), Linux's networking/filter.rst)."""
 
 from __future__ import annotations
 

@@ -99,9 +99,9 @@ def errand() -> bytes:
 
 
 def asking(length: int) -> tuple[tuple[int, int, int, int], ...]:
-    """The packet filter that accepts datagrams to a babeld whose first TLV asks for a newer sequence number,
-    or whose last one does for a prefix of this length. (Those to which babeld has nothing to add consist of
-    nothing else, or it adds them to what it announces.)"""
+    """The packet filter that accepts datagrams (with their UDP headers) to a babeld whose first TLV asks for
+    a newer sequence number, or whose last one does for a prefix of this length. (Those to which babeld has
+    nothing to add consist of nothing else, or it adds them to what it announces.)"""
     size = 14 + (length + 7) // 8
     return (
         (0x28, 0, 0, 2),  # load the port
