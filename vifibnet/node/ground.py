@@ -43,10 +43,17 @@ class Ground:
             wanted = config()
             try:
                 await self._taps.clean()
-                await self._taps.make(wanted.connection_count, wanted.mtu)
-                await self._kernel.add_subnet(
-                    wanted.main_interface, network.address(prefix), network.subnet(prefix), network.ip_network
-                )
+                making = Deferred.fromCoroutine(self._taps.make(wanted.connection_count, wanted.mtu))
+                try:
+                    # Meanwhile: all of this is waiting for ip.
+                    await self._kernel.add_subnet(
+                        wanted.main_interface,
+                        network.address(prefix),
+                        network.subnet(prefix),
+                        network.ip_network,
+                    )
+                finally:
+                    await making
                 return
             except CommandFailed as error:
                 self.log.error("{error}; next try in {delay:.0f} s", error=str(error), delay=delay)

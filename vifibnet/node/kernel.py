@@ -111,9 +111,10 @@ class Kernel:
         for name in names:
             for key, value in TAP_SYSCTLS.items():
                 _write(_SYSCTL / name / key, value)
-        await self._batch(f"link set dev {name} up" for name in names)
+        lines = [f"link set dev {name} up" for name in names]
         if self._link_local is not None:
-            await self._batch(f"address add {self._link_local}/64 dev {name} nodad" for name in names)
+            lines += [f"address add {self._link_local}/64 dev {name} nodad" for name in names]
+        await self._batch(lines)
 
     async def set_mtu(self, names: Sequence[str], mtu: int) -> None:
         """Give taps that are there another MTU. Raises CommandFailed."""
