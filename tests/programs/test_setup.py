@@ -213,8 +213,19 @@ def connected(pid: int) -> bool:
     return any(row[3] == "01" and f"socket:[{row[9]}]" in inodes for row in rows)
 
 
+def asleep(pid: int) -> bool:
+    """Whether the process waits for something, as the kernel tells."""
+    with open(f"/proc/{pid}/stat") as status:
+        return status.read().rpartition(")")[2].split()[0] == "S"
+
+
 class TerminalTests(SetupCase):
     """Somebody at the keyboard."""
+
+    async def interrupt(self, command: Command) -> None:
+        """Press Ctrl-C. One between a question and the wait for its answer would be heard with the answer."""
+        await eventually(partial(asleep, command.process.pid), "the wait for an answer")
+        command.types("\x03")
 
     async def test_answers(self) -> None:
         """The fingerprint is asked about, then the address, then the token, which may be mistyped."""
@@ -238,16 +249,19 @@ class TerminalTests(SetupCase):
 
     async def test_no_and_control_c(self) -> None:
         """No, Ctrl-C or Ctrl-D at the fingerprint: nothing is written. Ctrl-C at the token: go on later."""
-        for answer, status in (("no\n", 1), ("\x03", 130), ("\x04", 1)):
+        for answer, status in (("no\n", 1), (None, 130), ("\x04", 1)):
             command = self.begin("--no-boot", terminal=True)
             await command.prints("(yes/no)? ")
-            command.types(answer)
+            if answer is None:
+                await self.interrupt(command)
+            else:
+                command.types(answer)
             self.assertEqual(await command.ended(), status, command.output)
             self.assertNotIn("Traceback", command.output)
             self.assertEqual(self.there(), [])
         command = self.begin("--no-boot", "--fingerprint", self.ca, "--email", "a@b.example", terminal=True)
         await command.prints("Token: ")
-        command.types("\x03")
+        await self.interrupt(command)
         self.assertEqual(await command.ended(), 130, command.output)
         self.assertEqual(self.there(), ["ca.pem", "cert.key", "peers.db"])
         await self.joins("--token", await self.token())

@@ -53,7 +53,8 @@ class BeatSocket:
 
     def read(self) -> Iterator[tuple[str, bytes, bytes, float]]:
         """What has come since: over which tap, from which interface's address, what, and how many seconds
-        ago; 0 where the kernel does not tell. Nonsense where somebody has just set the clock."""
+        ago; 0 where the kernel does not tell, or only stamped it as it was read. Nonsense where somebody has
+        just set the clock."""
         now = self._wall_clock()
         for _ in range(AT_ONCE):
             try:
@@ -66,7 +67,7 @@ class BeatSocket:
             age = 0.0
             for _, _, stamp in said:
                 seconds, nanoseconds = _TIMESPEC.unpack(stamp)
-                age = now - seconds - nanoseconds * 1e-9
+                age = max(0.0, now - seconds - nanoseconds * 1e-9)
             yield tap, bytes(sender), data, age
 
     def close(self) -> None:
