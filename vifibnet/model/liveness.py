@@ -3,6 +3,9 @@
 Each end sends a heartbeat at an interval of its own, which it tells. Who misses two of them takes the other
 end for dead. One that loses some is worth less than a detour, and gets well again only slowly: a tunnel that
 loses packets shall not be left and taken again all the time.
+
+Who is only late, because one of the two machines has no time for its beats, is given more of it: what follows
+from each false alarm is work for all, and the reason for more beats to be late.
 """
 
 from __future__ import annotations
@@ -30,6 +33,12 @@ MISSED = 2
 SLACK = 0.12
 """Seconds that a beat may come late: nodes wake only so often (see node.pace), and may be kept from that."""
 
+LATEST = 0.5
+"""The same at most for who was late lately."""
+
+LENIENT = 20.0
+"""Seconds for which beats may be as late as one that was taken for missing, and was not."""
+
 BACK = 3
 """So many beats in a row end a silence."""
 
@@ -50,7 +59,8 @@ _ALL = (1 << LONG) - 1
 class Pulse(NamedTuple):
     """What was heard of one end: when the last beat came and its number, the interval that it told, in
     seconds, whether the LONG last ones came (a bit each, the youngest is the lowest), how many have come
-    since the last silence, and the cost that the losses are worth."""
+    since the last silence, and the cost that the losses are worth; how many seconds beats may be late, and
+    until when, if that is more than usual."""
 
     last: float
     number: int
@@ -58,6 +68,8 @@ class Pulse(NamedTuple):
     came: int = _ALL
     streak: int = BACK
     penalty: int = 0
+    slack: float = SLACK
+    lenient: float = 0.0
 
     def silent(self, now: float) -> bool:
         """Whether it has to be taken for dead."""
@@ -67,12 +79,12 @@ class Pulse(NamedTuple):
     def deadline(self) -> float:
         """When it has to be taken for dead if nothing comes. On a line that is known to lose some, and is
         shunned already, silence takes longer."""
-        return self.last + (MISSED + bool(self.penalty)) * self.interval + SLACK
+        return self.last + (MISSED + bool(self.penalty)) * self.interval + self.slack
 
     @property
     def overdue(self) -> float:
         """When the next beat is missing if nothing comes."""
-        return self.last + self.interval + SLACK
+        return self.last + self.interval + self.slack
 
     @property
     def suspect(self) -> bool:
@@ -101,16 +113,22 @@ def heard(pulse: Pulse, number: int, interval: float, now: float) -> Pulse:
     if 0 < step <= (MISSED + 1 if silent else RECENT):
         came = (came << step | 1) & _ALL
     streak = 1 if silent else min(BACK, pulse.streak + 1)
-    return Pulse(now, number, interval, came, streak, _penalty(came, pulse.penalty))
+    slack, lenient = (pulse.slack, pulse.lenient) if now < pulse.lenient else (SLACK, 0.0)
+    if silent and step == 1:
+        slack, lenient = max(slack, min(LATEST, now - pulse.last - pulse.interval)), now + LENIENT
+    return Pulse(now, number, interval, came, streak, _penalty(came, pulse.penalty), slack, lenient)
 
 
 def heard_next(pulse: Pulse, number: int, now: float) -> Pulse | None:
     """The same for who is well, if that is the next beat, in time, with the same interval; None where more
     has to be thought of."""
-    _, before, interval, came, streak, penalty = pulse
+    _, before, interval, came, streak, penalty, slack, lenient = pulse
     if penalty or streak < BACK or number != (before + 1) % 256 or now >= pulse.overdue:
         return None
-    return Pulse(now, number, interval, (came << 1 | 1) & _ALL, streak)
+    came = (came << 1 | 1) & _ALL
+    if now < lenient:
+        return Pulse(now, number, interval, came, streak, 0, slack, lenient)
+    return Pulse(now, number, interval, came, streak)
 
 
 def _penalty(came: int, before: int) -> int:

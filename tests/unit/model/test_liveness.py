@@ -11,6 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from vifibnet.model.liveness import (
     BACK,
     INFINITY,
+    LATEST,
+    LENIENT,
     LINK,
     LONG,
     MISSED,
@@ -26,10 +28,13 @@ T = 0.25
 
 
 def play(pulse: Pulse, arrivals: str, number: int = 1) -> tuple[Pulse, float, int]:
-    """Let beats come (1) or be lost (0), one each interval; the pulse, the time and the last number then."""
+    """Let beats come (1), be lost (0) or be late (-), one each interval; the pulse, the time and the last
+    number then."""
     now = pulse.last
     for arrival in arrivals:
         now += T
+        if arrival == "-":
+            continue
         if arrival == "1":
             pulse = heard(pulse, number % 256, T, now)
         number += 1
@@ -90,7 +95,27 @@ class PulseTests(SynchronousTestCase):
         later = heard(pulse, 50, T, pulse.deadline)
         self.assertEqual((later.number, later.penalty), (50, 0))
 
-    @given(st.text("01", max_size=300))
+    def test_slow(self) -> None:
+        """Nothing was lost, but a beat came too late: others may be as late for a while, up to a limit."""
+        pulse, _, number = play(first(0, T, 100.0), "1" * 5)
+        for late, slack in ((T + SLACK + 0.05, T + SLACK + 0.05), (30.0, LATEST)):
+            again = heard(pulse, number, T, at := pulse.last + T + late)
+            self.assertAlmostEqual(again.slack, slack)
+            self.assertAlmostEqual(again.deadline, at + MISSED * T + slack)
+            again, now, after = play(again, "1" * 3, number + 1)
+            calm, _, _ = play(again, "1" * round(LENIENT / T), after)
+            self.assertEqual((again.slack > SLACK, calm.slack), (True, SLACK))
+            # It is only late again: no alarm this time, and no end of the leniency, nor a longer one.
+            in_time = heard(again, after, T, now + T + min(late, LATEST))
+            self.assertEqual((in_time.cost(now), in_time.slack), (0, again.slack))
+            self.assertEqual(in_time.lenient, again.lenient)
+
+    def test_cut(self) -> None:
+        """Beats were lost: the next silence is noticed as soon as this one."""
+        pulse, _, _ = play(first(0, T, 0.0), "11111" + "0" * 5 + "11111")
+        self.assertEqual(pulse.slack, SLACK)
+
+    @given(st.text("01-", max_size=300))
     def test_anything(self, arrivals: str) -> None:
         """A cost is within bounds whatever comes; after a long time without a loss all is well."""
         pulse, now, number = play(first(0, T, 0.0), arrivals)
@@ -98,7 +123,7 @@ class PulseTests(SynchronousTestCase):
         pulse, now, _ = play(pulse, "1" * (2 * LONG), number)
         self.assertEqual(pulse.cost(now), 0)
 
-    @given(st.text("01", max_size=100), st.integers(-1, 3), st.floats(0.0, 3 * T))
+    @given(st.text("01-", max_size=100), st.integers(-1, 3), st.floats(0.0, 3 * T))
     def test_next(self, arrivals: str, step: int, pause: float) -> None:
         """Whoever is well is soon dealt with; what comes of that is the same, and nobody else is."""
         pulse, _, _ = play(first(0, T, 100.0), arrivals)

@@ -15,7 +15,7 @@ from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING, LINK, SHUNNED, S
 from vifibnet.model.ways import Health, Way
 from vifibnet.node.ends import FORGET
 from vifibnet.node.heartbeats import Heartbeats
-from vifibnet.node.otherend import LIVELY
+from vifibnet.node.otherend import EAGER, LIVELY
 from vifibnet.node.pace import CALM, KEEN, LOOK
 from vifibnet.node.prompting import SEIZED
 from vifibnet.node.ticks import until_tick
@@ -40,6 +40,8 @@ class Wire:
         self.cut = self.closed = False
         self.sent = self.every = self.lost = self.few = 0
         self.bell: FakeBell | None = None
+        self.slow = False
+        self.late: list[tuple[str, bytes, bytes]] = []
 
     def send(self, tap: str, to: bytes, data: bytes) -> None:
         """To the other end."""
@@ -48,11 +50,20 @@ class Wire:
         if self.few or (self.every and self.sent % self.every == 0):
             self.few = max(0, self.few - 1)
             self.lost += 1
+        elif self.slow:
+            self.late.append((tap, to, data))
         elif not self.cut and to in (self.other.hardware, b"\xff" * 6):
             self.other.frames.append((tap, self.hardware, data, self.clock.seconds()))
             beat = parse_beat(data)
             if self.other.bell is not None and beat is not None and not beat.plain:
                 self.clock.callLater(0, self.other.bell.pull)
+
+    def catch_up(self) -> None:
+        """What was not sent in time is sent now."""
+        self.slow = False
+        late, self.late = self.late, []
+        for frame in late:
+            self.send(*frame)
 
     def read(self) -> Iterator[tuple[str, bytes, bytes, float]]:
         """What has come."""
@@ -287,6 +298,16 @@ class HeartbeatTests(SynchronousTestCase):
             self.wait(1.0 + looks * LOOK)
             self.one.wire.cut = self.other.wire.cut = False
             self.wait(2 * INTERVAL)
+            self.assertEqual((self.one.health, self.other.health), (Health.FINE, Health.FINE))
+
+    def test_late(self) -> None:
+        """Whoever has no time for its beats is taken for dead once; nothing follows from the same again."""
+        for health in (Health.DEAD, Health.FINE, Health.FINE):
+            self.other.wire.slow = True
+            self.wait(2 * INTERVAL + SLACK + 2 * LOOK)
+            self.assertEqual(self.one.health, health)
+            self.other.wire.catch_up()
+            self.wait(2 * EAGER)
             self.assertEqual((self.one.health, self.other.health), (Health.FINE, Health.FINE))
 
     def test_busy(self) -> None:
