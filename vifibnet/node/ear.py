@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -47,22 +48,21 @@ class Ear(FileDescriptor):
         """Read what there is."""
         for _ in range(AT_ONCE):
             try:
-                self._hear()
+                data, sender = self._socket.recvfrom(self._longest)
             except BlockingIOError:
                 return
-            except Exception:
-                # The reactor would stop reading.
-                self.log.failure("what came by a socket cannot be dealt with")
+            except OSError:
+                # What has come before is still there, and has the reactor call again.
+                self._try(self.missed)
+                return
+            self._try(self.heard, data, sender)
 
-    def _hear(self) -> None:
+    def _try(self, handle: Callable[..., None], *arguments: Any) -> None:
+        """The reactor would stop reading after an error."""
         try:
-            data, sender = self._socket.recvfrom(self._longest)
-        except BlockingIOError:
-            raise
-        except OSError:
-            self.missed()
-        else:
-            self.heard(data, sender)
+            handle(*arguments)
+        except Exception:
+            self.log.failure("what came by a socket cannot be dealt with")
 
     def close(self) -> None:
         """Hear no more, close the socket."""

@@ -9,11 +9,8 @@ from ipaddress import IPv6Address
 from itertools import count
 from math import inf
 
-from vifibnet.node.otherend import End, Likes, meet
+from vifibnet.node.otherend import FORGET, End, Likes, meet
 from vifibnet.wire.heartbeat import Beat, parse_beat, split_beat
-
-FORGET = 60.0
-"""Seconds of silence after which somebody is a stranger again."""
 
 Key = tuple[str, bytes]
 """A tap, and the packed link-local address of somebody at its other end."""
@@ -29,11 +26,12 @@ class Ends(dict[Key, End]):
     """The other ends that are known. Most beats of a calm network are like the one before, and most ends are
     not overdue: neither costs more than to find that out."""
 
-    def __init__(self, on_met: Callable[[], None]) -> None:
-        """``on_met`` is called when somebody is heard who was not there: it should hear soon that we hear
-        it."""
+    def __init__(self, on_met: Callable[[], None], inquire: Callable[[End], None]) -> None:
+        """``on_met`` is called when somebody is heard who was not there: it should hear soon that we hear it.
+        ``inquire`` asks somebody's kernel whether it is there."""
         super().__init__()
         self._on_met = on_met
+        self._inquire = inquire
         self.senders: dict[str, frozenset[bytes]] = {}
         """Who may be there, by tap."""
         self.hurry = self.keen = 0.0
@@ -121,18 +119,21 @@ class Ends(dict[Key, End]):
         end.review = inf
 
     def review(self, now: float, *, everybody: bool) -> Iterator[End]:
-        """Those who are silent, or all. Who is overdue is asked for more beats, and at last forgotten."""
+        """Those who are silent, or all. Who is overdue is asked for more beats, and its kernel whether it is
+        there; at last it is forgotten."""
         for end in list(self.values()) if everybody else list(self._overdue(now)):
-            if now - end.pulse.last > FORGET:
+            if now - end.last > FORGET:
                 self._forget(self.pop((end.tap, end.address.packed)))
                 continue
             # babel would go on believing in a tunnel that has ended if its tap is soon used again.
             end.gone |= end.address.packed not in self.senders.get(end.tap, ())
             end.miss(now)
             self.hasten(end)
-            silent = now >= end.deadline
-            self._put(end, end.pulse.last + FORGET if silent else end.deadline)
-            if silent or everybody:
+            if end.inquires(now):
+                end.inquiry = now
+                self._inquire(end)
+            self._put(end, end.next_review(now))
+            if everybody or now >= end.end:
                 yield end
 
     def _overdue(self, now: float) -> Iterator[End]:

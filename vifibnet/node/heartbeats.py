@@ -21,6 +21,7 @@ from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING
 from vifibnet.model.ways import Health, Way
 from vifibnet.node.beatsocket import EVERYBODY, BeatSocket
 from vifibnet.node.bell import Bell
+from vifibnet.node.echo import Echo
 from vifibnet.node.ends import Ends, Partners
 from vifibnet.node.otherend import EAGER, End
 from vifibnet.node.pace import CALM, KEEN, LOOK, Pace
@@ -63,6 +64,7 @@ class Heartbeats(Service):
         traffic: Callable[[], Mapping[str, int]] | None = None,
         hello: float = 1.0,
         make_bell: Callable[[Any, Callable[[], None]], Bell] = Bell,
+        make_echo: Callable[[Any, Callable[[str, IPv6Address], None]], Echo] = Echo,
     ) -> None:
         """``own``: our link-local address on all taps; without one there are no heartbeats. ``interval`` in
         seconds may be changed at any time, and so may ``hello``, babel's.
@@ -86,12 +88,14 @@ class Heartbeats(Service):
         self._make_socket = make_socket
         self._make_prompter = make_prompter
         self._make_bell = make_bell
+        self._make_echo = make_echo
         self._traffic = traffic or Traffic().look
         self._socket: BeatSocket | None = None
         self._bell: Bell | None = None
+        self._echo: Echo | None = None
         self._prompter: Prompter | None = None
         self._prompting: Prompting | None = None
-        self._ends = Ends(lambda: self._pace.hasten(self._looked))
+        self._ends = Ends(lambda: self._pace.hasten(self._looked), self._inquire)
         self._leaving: set[str] = set()
         self._ending: set[str] = set()
         self._all_leave = self._all_end = False
@@ -114,7 +118,8 @@ class Heartbeats(Service):
             return
         try:
             self._socket = self._make_socket()
-            self._bell = self._make_bell(self._reactor, self._rung)
+            self._bell = self._make_bell(self._reactor, lambda: self._come_back(0))
+            self._echo = self._make_echo(self._reactor, self._answered)
             self._prompter = self._make_prompter(self._own)
             self._prompting = Prompting(self._prompter, *self._babel)
         except OSError as error:
@@ -137,10 +142,10 @@ class Heartbeats(Service):
         self._close()
 
     def _close(self) -> None:
-        for opened in (self._socket, self._bell, self._prompter):
+        for opened in (self._socket, self._bell, self._echo, self._prompter):
             if opened is not None:
                 opened.close()
-        self._socket = self._bell = self._prompter = self._prompting = None
+        self._socket = self._bell = self._echo = self._prompter = self._prompting = None
 
     # -- what others ask and want ------------------------------------------------------------------------
 
@@ -157,7 +162,7 @@ class Heartbeats(Service):
         end = None if address is None else self._ends.get((tap, address.packed))
         if end is not None and end.gone:
             end = None
-        last = since if end is None else end.pulse.last
+        last = since if end is None else end.last
         if last < self._woken + STALE:
             return min(last, self._woken)
         return None if end is None or end.cost < INFINITY else end.died
@@ -245,10 +250,6 @@ class Heartbeats(Service):
             return KEEN
         return CALM if self._calm and not self._awaits and now >= self._ends.hurry else LOOK
 
-    def _rung(self) -> None:
-        """Somebody has something to say."""
-        self._come_back(0)
-
     def _come_back(self, wait: float) -> None:
         if self._tick is not None and self._tick.active():
             self._tick.reset(wait)
@@ -309,6 +310,19 @@ class Heartbeats(Service):
         if slept:
             self.log.info("this machine has slept")
             self._on_woken()
+
+    def _inquire(self, end: End) -> None:
+        """Its beats are missing: is its kernel there?"""
+        if self._echo is not None:
+            self._echo.ask(end.tap, end.address)
+
+    def _answered(self, tap: str, address: IPv6Address) -> None:
+        """It is."""
+        end = self._ends.get((tap, address.packed))
+        if end is not None and not end.gone:
+            end.answered = self._reactor.seconds()
+            if end.cost == INFINITY:
+                self.look()
 
     def _note_traffic(self, now: float) -> None:
         """Some tunnels carry packets that would be lost with them. Of a tap with several others behind it

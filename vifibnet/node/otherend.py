@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from math import inf
 
-from vifibnet.model.liveness import BACK, DRAINED, INFINITY, SHUNNED, Pulse, first, heard, heard_next
+from vifibnet.model.liveness import (
+    BACK,
+    DRAINED,
+    INFINITY,
+    MISSED,
+    SHUNNED,
+    SLACK,
+    Pulse,
+    first,
+    heard,
+    heard_next,
+)
 from vifibnet.model.ways import Health
 from vifibnet.node.pace import LOOK
 from vifibnet.wire.heartbeat import Beat
@@ -21,6 +32,12 @@ were lost by chance, one of these is heard before that is taken for the end."""
 
 USED = 1.0
 """Seconds for which a tunnel that has just carried packets is taken for busy."""
+
+FORGET = 60.0
+"""Seconds of silence after which somebody is a stranger again."""
+
+ASKED = 2.0
+"""Seconds after the last beat in which its kernel is asked. Then the tunnel is given up (model.silence)."""
 
 LIVELY = 0.1
 """The interval in seconds that we tell while a tunnel is busy. Beats go out at each look then; so three in a
@@ -42,8 +59,8 @@ class End:
     ``used`` until when we take the tunnel for busy, ``busy`` until when one of us does, ``alive`` when we
     began to hear each other, ``died`` when that ended, ``shunned`` when it was found to be lossy,
     ``introduced`` when babeld was last told of it, ``inquired`` when others were asked in its stead,
-    ``quiet`` until when babeld misses nothing of it, ``review`` when it may be overdue; ``likes``: its last
-    beat."""
+    ``quiet`` until when babeld misses nothing of it, ``review`` when it may be overdue; ``inquiry``: when its
+    kernel was asked last, ``answered`` when that answered; ``likes``: its last beat."""
 
     tap: str
     address: IPv6Address
@@ -73,6 +90,8 @@ class End:
     quiet: float = 0.0
     beaten: float = 0.0
     review: float = inf
+    inquiry: float = -inf
+    answered: float = -inf
     likes: Likes = ("", b"", b"")
 
     @property
@@ -128,8 +147,41 @@ class End:
 
     @property
     def deadline(self) -> float:
-        """When the next thing follows if nothing comes: it is asked for more, then taken for dead."""
-        return self.pulse.deadline if self.pulse.last < self.missed else self.pulse.overdue
+        """When the next thing follows if nothing comes: it is asked for more, then its kernel, time and
+        again, then it is taken for dead."""
+        if self.pulse.last >= self.missed:
+            return self.pulse.overdue
+        return min(self.end, self.inquiry + self.pulse.interval)
+
+    @property
+    def last(self) -> float:
+        """When it, or its kernel, was heard last."""
+        return max(self.pulse.last, self.answered)
+
+    @property
+    def vouched(self) -> float:
+        """Until when its kernel's last answer is as good as a beat."""
+        return self.answered + MISSED * self.pulse.interval + SLACK
+
+    @property
+    def end(self) -> float:
+        """When it is taken for dead if nothing comes."""
+        return max(self.pulse.deadline, self.vouched)
+
+    def inquires(self, now: float) -> bool:
+        """Whether its kernel is to be asked now."""
+        return self._unsure(now) and now >= self.inquiry + self.pulse.interval
+
+    def _unsure(self, now: float) -> bool:
+        """Whether its kernel may know more. Where packets are late, so may be the answer that shows that it
+        lives, but nobody waits for that: it is asked for a while longer."""
+        return self.pulse.last < self.missed and not self.gone and now < self.last + ASKED
+
+    def next_review(self, now: float) -> float:
+        """When to look again if nothing comes: it may be overdue then, or to be forgotten."""
+        if now < self.end:
+            return self.deadline
+        return self.inquiry + self.pulse.interval if self._unsure(now) else self.last + FORGET
 
     def miss(self, now: float) -> None:
         """Its beat is overdue."""
@@ -167,7 +219,10 @@ class End:
 
     def judge(self, asked: int, now: float) -> bool:
         """What follows from all that, and from what it shall cost at least; whether that is new."""
-        self.mine = INFINITY if self.gone else max(self.pulse.cost(now), asked)
+        heard = self.pulse.cost(now)
+        if now < self.vouched and heard == INFINITY:
+            heard = self.pulse.penalty
+        self.mine = INFINITY if self.gone else max(heard, asked)
         cost, before = min(INFINITY, max(self.theirs, self.mine)), self.cost
         if cost == before:
             return False

@@ -85,6 +85,8 @@ class EarTests(SynchronousTestCase):
         ear = Notes(self.reactor, broken, 8)  # type: ignore[arg-type]
         self.mouth.send(b"sense")
         ear.doRead()
+        self.assertEqual((ear.troubles, ear.found), (1, []))
+        ear.doRead()
         self.assertEqual((ear.troubles, ear.found), (1, [b"sense"]))
 
     def test_close(self) -> None:

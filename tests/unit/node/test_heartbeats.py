@@ -13,9 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING, LINK, SHUNNED, SLACK
 from vifibnet.model.ways import Health, Way
-from vifibnet.node.ends import FORGET
 from vifibnet.node.heartbeats import Heartbeats
-from vifibnet.node.otherend import EAGER, LIVELY
+from vifibnet.node.otherend import EAGER, FORGET, LIVELY
 from vifibnet.node.pace import CALM, KEEN, LOOK
 from vifibnet.node.prompting import SEIZED
 from vifibnet.node.ticks import until_tick
@@ -40,7 +39,7 @@ class Wire:
         self.cut = self.closed = False
         self.sent = self.every = self.lost = self.few = 0
         self.bell: FakeBell | None = None
-        self.slow = False
+        self.slow = self.kernel = False
         self.late: list[tuple[str, bytes, bytes]] = []
 
     def send(self, tap: str, to: bytes, data: bytes) -> None:
@@ -101,6 +100,26 @@ class FakeBell:
         self.listens = False
 
     close = ignore
+
+
+class FakeEcho:
+    """Asks the kernel at the other end of a wire."""
+
+    def __init__(self, wire: Wire, answered: Callable[[str, IPv6Address], None]) -> None:
+        self.wire = wire
+        self.answered = answered
+        self.asked = 0
+        self.delay = 0.01
+
+    def ask(self, tap: str, address: IPv6Address) -> None:
+        """It answers if it is there."""
+        self.asked += 1
+        other = self.wire.other
+        if other is not None and other.kernel and not (other.cut or self.wire.cut):
+            self.wire.clock.callLater(self.delay, self.answered, tap, address)
+
+    def close(self) -> None:
+        """No more."""
 
 
 class Babel:
@@ -209,7 +228,13 @@ class Node:
             lambda own: self.babel,  # type: ignore[arg-type,return-value]
             lambda: {TAP: self.carried},
             make_bell=lambda clock, ring: FakeBell(wire, ring),  # type: ignore[arg-type,return-value]
+            make_echo=self.listen,  # type: ignore[arg-type]
         )
+
+    def listen(self, clock: Clock, answered: Callable[[str, IPv6Address], None]) -> FakeEcho:
+        """To the kernel at the other end."""
+        self.echo = FakeEcho(self.wire, answered)
+        return self.echo
 
     def meet(self, *peers: IPv6Address) -> None:
         """These are at the other end of the tap now."""
@@ -309,6 +334,37 @@ class HeartbeatTests(SynchronousTestCase):
             self.other.wire.catch_up()
             self.wait(2 * EAGER)
             self.assertEqual((self.one.health, self.other.health), (Health.FINE, Health.FINE))
+
+    def test_kernel(self) -> None:
+        """A node that is hanging, or being started again, keeps its tunnels while its kernel answers; when
+        that does not either, they are dead as soon as anybody's."""
+        self.assertEqual(self.one.echo.asked, 0)
+        self.other.wire.kernel = self.other.wire.slow = True
+        self.wait(2 * FORGET)
+        self.assertEqual((self.one.health, self.one.babel.said), (Health.FINE, []))
+        self.assertIsNone(self.one.hearts.silent(TAP, OTHER, 0.0))
+        self.assertLess(self.one.echo.asked, 2 * FORGET / INTERVAL + 2)
+        self.other.wire.kernel = False
+        self.wait(2 * INTERVAL + SLACK + 2 * LOOK)
+        self.assertEqual(self.one.health, Health.DEAD)
+        self.assertIsNotNone(self.one.hearts.silent(TAP, OTHER, 0.0))
+
+    def test_kernel_cut(self) -> None:
+        """Where no packets come through there are no answers."""
+        self.one.wire.kernel = self.other.wire.kernel = True
+        self.test_cut()
+        asked = self.one.echo.asked
+        self.wait(10)
+        self.assertEqual(self.one.echo.asked, asked)
+
+    def test_kernel_late(self) -> None:
+        """An answer that comes after the verdict is one, too."""
+        self.other.wire.kernel = self.other.wire.slow = True
+        self.one.echo.delay = 0.5
+        self.wait(2 * INTERVAL + SLACK + 2 * LOOK)
+        self.assertEqual(self.one.health, Health.DEAD)
+        self.wait(0.5)
+        self.assertEqual(self.one.health, Health.FINE)
 
     def test_busy(self) -> None:
         """While a tunnel carries packets, by the word of one end, both beat more often; so its end is noticed
