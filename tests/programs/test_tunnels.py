@@ -7,8 +7,9 @@ import os
 import random
 import re
 import signal
-import stat
+import socket
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -26,9 +27,11 @@ from tests.integration.namespaces import Namespace, ReactorInside, command, even
 from tests.unit.pki.making import identity, trusted_directory, write_identity
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.node import orphans
 from vifibnet.node.openvpn import OpenVPNClient, OpenVPNSettings
 from vifibnet.node.openvpnserver import OpenVPNServer
 from vifibnet.node.preflight import refusal
+from vifibnet.wire import openvpn as wire
 
 HOST, GUEST = Prefix.parse("0/16"), Prefix.parse("1/16")
 MTU = 1400
@@ -297,12 +300,32 @@ class FailureTests(TunnelTestCase):
         await eventually(lambda: server.served[GUEST].bytes > 0, "bytes")
 
     async def test_socket(self) -> None:
-        """The management socket is nobody else's, and one that was left behind does no harm."""
+        """A management socket that was left behind does no harm; whoever is not root is sent away."""
         settings = self.settings(HOST)
-        settings.socket("vifs0").touch()
-        self.server(settings=settings)
-        self.assertEqual(stat.S_IMODE(settings.socket("vifs0").stat().st_mode), 0o600)
-        await self.listening()
+        path = settings.socket("vifs0")
+        path.touch()
+        with self.host.entered():
+            alone = Popen(wire.server_command(settings, tap="vifs0", port=1194, proto="udp"), stdout=PIPE)
+        self.addCleanup(alone.communicate)
+        self.addCleanup(alone.kill)
+
+        def greeted(user: int) -> bytes | None:
+            """What this user is told at first; None when nobody listens."""
+            with closing(socket.socket(socket.AF_UNIX)) as caller:
+                caller.settimeout(5)
+                os.seteuid(user)
+                try:
+                    caller.connect(str(path))
+                    return caller.recv(5)
+                except ConnectionRefusedError:
+                    return None
+                finally:
+                    os.seteuid(0)
+
+        settings.state.chmod(0o755)
+        await eventually(lambda: greeted(0) == b">INFO", "openvpn's greeting")
+        self.assertEqual(greeted(65534), b"")
+        self.assertEqual(greeted(0), b">INFO")
 
     async def test_pushed_options(self) -> None:
         """The server is a peer, not an administrator: what it pushes changes nothing."""
@@ -344,8 +367,8 @@ class FailureTests(TunnelTestCase):
         await eventually(lambda: reasons, "a reason")
         self.assertIn(words, reasons[0])
 
-    async def test_no_orphan(self) -> None:
-        """When our process is killed, every openvpn goes with it."""
+    async def test_orphans(self) -> None:
+        """When our process is killed, every openvpn carries on until the next one ends it."""
         settings = self.settings(HOST)
         for name in ("vifs0", "vifc0"):
             _tap(self.host, name)
@@ -361,6 +384,12 @@ class FailureTests(TunnelTestCase):
         os.set_blocking(node.stdout.fileno(), False)
         self.addCleanup(node.stdout.close)
         await eventually(lambda: b"up" in (node.stdout.read() or b""), "a tunnel")  # type: ignore[union-attr]
-        self.assertEqual(len(self.host.processes("--management-client")), 2)
+        self.assertEqual(len(self.host.processes("--management")), 2)
         node.kill()
+        node.wait()
+        # Longer than a tunnel stands over which nothing comes.
+        await deferLater(reactor, settings.ping_exit + 1.0)
+        left = self.host.processes("--management")
+        self.assertEqual(sorted(orphans.end(settings.state)), sorted(left))
+        self.assertEqual(len(left), 2)
         await eventually(lambda: not self.host.processes("openvpn"), "no openvpn")

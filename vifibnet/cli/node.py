@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import gc
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +105,9 @@ class Options(TwistdArguments[NodeConfig]):
     def validate(self, namespace: argparse.Namespace, rest: Sequence[str]) -> NodeConfig:
         """Make the config and look whether this machine can run it."""
         config = node_config(namespace, rest)
+        with _no_collection():
+            # It takes a while. What a killed node has left carries traffic until the check.
+            import_module("vifibnet.node.service")
         self.identity = check(config)
         return config
 
@@ -150,19 +155,27 @@ def node_config(args: argparse.Namespace, rest: Sequence[str]) -> NodeConfig:
     )
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """What is imported stays: to look for garbage in it takes tens of milliseconds each time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def makeService(options: Options) -> IService:  # noqa: N802
     """Put the node together; twistd calls this."""
-    # What is imported stays: to look for garbage in it takes tens of milliseconds each time.
-    gc.disable()
-    from random import SystemRandom
+    with _no_collection():
+        from random import SystemRandom
 
-    from twisted.internet import reactor
+        from twisted.internet import reactor
 
-    from vifibnet.node.service import NodeService
+        from vifibnet.node.service import NodeService
 
-    node = NodeService(reactor, SystemRandom(), options.config, options.identity)
-    gc.freeze()
-    gc.enable()
+        node = NodeService(reactor, SystemRandom(), options.config, options.identity)
     return heeding(reactor, node, partial(reread, options, node))
 
 

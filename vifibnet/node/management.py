@@ -7,12 +7,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.error import NotConnectingError
+from twisted.internet.interfaces import IAddress, IConnector, IDelayedCall
+from twisted.internet.protocol import ClientFactory
 from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
 
 from vifibnet.wire import openvpn as wire
+
+FIRST_WAIT, LAST_WAIT = 0.005, 0.1
+"""Seconds between two tries to connect, at first and at most: an openvpn listens 10 ms after its start."""
 
 
 class Management(LineOnlyReceiver):
@@ -42,8 +46,12 @@ class Management(LineOnlyReceiver):
         self.sendLine(command.encode())
 
 
-class ManagementPort:
-    """Our listening socket for one openvpn at a time, which is released as soon as it has connected."""
+class ManagementLink:
+    """Our connection to one openvpn at a time, which listens and is released as soon as we have connected.
+
+    It goes on when we are gone, so that a node that has crashed costs no packet until the next one starts
+    (node.orphans).
+    """
 
     def __init__(
         self, reactor: Any, path: Path, greeting: Sequence[str], on_event: Callable[[wire.Event], None]
@@ -52,31 +60,66 @@ class ManagementPort:
         self._path = path
         self._greeting = greeting
         self._on_event = on_event
-        self._port: IListeningPort | None = None
         self._connection: Management | None = None
+        self._wait = FIRST_WAIT
+        self._try: IConnector | None = None
+        self._again: IDelayedCall | None = None
 
     def open(self) -> None:
-        """Listen. Raises CannotListenError. The file is ours alone before anybody can connect."""
-        with suppress(FileNotFoundError):
+        """Connect to the process that is about to start. Nobody listens there now."""
+        self.close()
+        with suppress(OSError):
             self._path.unlink()
-        factory = Factory.forProtocol(self._accept)
-        factory.noisy = False
-        self._port = self._reactor.listenUNIX(str(self._path), factory, mode=0o600)
+        self._wait = FIRST_WAIT
+        self._connect()
 
-    async def close(self) -> None:
-        """Stop listening and disconnect, which ends an openvpn that is still there."""
-        port, self._port = self._port, None
-        if self._connection is not None and self._connection.transport is not None:
-            self._connection.transport.loseConnection()
-        if port is not None:
-            with suppress(FileNotFoundError):
-                await maybeDeferred(port.stopListening)
+    def close(self) -> None:
+        """Try no more, and disconnect."""
+        if self._again is not None and self._again.active():
+            self._again.cancel()
+        connector, self._try = self._try, None
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.transport is not None:
+            connection.transport.loseConnection()
+        elif connector is not None:
+            with suppress(NotConnectingError):
+                connector.stopConnecting()
 
     def send(self, command: str) -> None:
         """Send a command to the process, if it is connected."""
         if self._connection is not None and self._connection.transport is not None:
             self._connection.send(command)
 
+    def _connect(self) -> None:
+        self._try = self._reactor.connectUNIX(str(self._path), _Connection(self._accept, self._failed))
+
     def _accept(self) -> Management:
         self._connection = Management(self._greeting, self._on_event)
         return self._connection
+
+    def _failed(self, connector: IConnector) -> None:
+        """It does not listen yet; or it has hung up."""
+        if connector is self._try:
+            self._connection = None
+            self._again = self._reactor.callLater(self._wait, self._connect)
+            self._wait = min(2 * self._wait, LAST_WAIT)
+
+
+class _Connection(ClientFactory):
+    """One try."""
+
+    noisy = False
+
+    def __init__(
+        self, on_connect: Callable[[], Management], on_failure: Callable[[IConnector], None]
+    ) -> None:
+        self._on_connect = on_connect
+        self._on_failure = on_failure
+
+    def buildProtocol(self, addr: IAddress | None) -> Management:
+        return self._on_connect()
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        self._on_failure(connector)
+
+    clientConnectionLost = clientConnectionFailed

@@ -1,7 +1,7 @@
 """An OpenVPN client, and how OpenVPN processes are watched: through their management sockets.
 
-Each process connects to a unix socket of ours, waits there until it is released, and exits when the socket
-closes: so none outlives us.
+Each process listens on a unix socket and waits until it is released there. What becomes of it when we are
+killed: see node.orphans.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node.management import ManagementPort
+from vifibnet.node.management import ManagementLink
 from vifibnet.node.supervisor import Child, Exit
 from vifibnet.wire import openvpn as wire
 from vifibnet.wire.openvpn import OpenVPNSettings
@@ -69,14 +69,14 @@ class OpenVPNClient:
         command = wire.client_command(settings, tap=tap, peer=peer, endpoints=self._endpoints)
         self._child = Child(reactor, command, log=settings.log_file(tap))
         greeting = ("state on", f"bytecount {TRAFFIC_INTERVAL}")
-        self._port = ManagementPort(reactor, settings.socket(tap), greeting, self._event)
+        self._management = ManagementLink(reactor, settings.socket(tap), greeting, self._event)
 
     def start(self) -> None:
         """Start the process; that it could not be started is a reason in ``ended``, too."""
         self._started, self.since = True, self._reactor.seconds()
         self._child.ended.addCallback(lambda end: Deferred.fromCoroutine(self._over(end)))
         try:
-            self._port.open()
+            self._management.open()
             self._child.start()
         except Exception as error:
             self._child.ended.callback(Exit(None, None, (str(error),)))
@@ -130,7 +130,7 @@ class OpenVPNClient:
         if not self._reason:
             said = self._fatal or wire.complaint(end.output)
             self._reason = f"openvpn {end}{said and f': {said}'}"
-        await self._port.close()
+        self._management.close()
         if was_up:
             self._on_change()
         waiting, self._waiting = self._waiting, []

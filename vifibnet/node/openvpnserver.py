@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from vifibnet.errors import BadAddress
 from vifibnet.model.addresses import Prefix
 from vifibnet.node.drain import Emptying, Leaving
-from vifibnet.node.management import ManagementPort
+from vifibnet.node.management import ManagementLink
 from vifibnet.node.openvpn import FAREWELL
 from vifibnet.node.supervisor import Exit, Supervisor
 from vifibnet.wire import openvpn as wire
@@ -88,6 +88,7 @@ class OpenVPNServer(Service):
         self._reactor = reactor
         self._on_change = on_change
         self._welcome = welcome
+        self._before = before
         self._on_socket = on_socket
         self._several = several
         self._multihome = True
@@ -95,7 +96,7 @@ class OpenVPNServer(Service):
         self._asked: list[Deferred[None]] = []
         # At that level the log says when a client leaves; at every level the table does.
         greeting = ("state on", *(("log on",) if settings.verbose >= 3 else ()))
-        self._management = ManagementPort(reactor, settings.socket(tap), greeting, self._event)
+        self._management = ManagementLink(reactor, settings.socket(tap), greeting, self._event)
         self._poll = LoopingCall(self._poll_if_due)
         self._poll.clock = reactor
         self._polled = 0.0
@@ -106,16 +107,15 @@ class OpenVPNServer(Service):
             f"openvpn server {tap} ({port} {proto})",
             self._command,
             log=settings.log_file(tap),
-            before=before,
+            before=self._prepare,
             on_end=self._ended,
             explain=wire.complaint,
             insist=FAREWELL,
         )
 
     def startService(self) -> None:
-        """Start the server. Raises CannotListenError where its management socket cannot be made."""
+        """Start the server."""
         super().startService()
-        self._management.open()
         self.supervisor.startService()
         self._poll.start(self._poll_interval, now=False)
 
@@ -134,11 +134,7 @@ class OpenVPNServer(Service):
         if self._poll.running:
             self._poll.stop()
         self._end_emptying()
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self) -> None:
-        await self.supervisor.stopService()
-        await self._management.close()
+        return self.supervisor.stopService()
 
     def holder(self, taps: Leaving) -> Callable[[], Deferred[None]]:
         """A call that starts the process anew, telling its clients, if it is still the one of now; what it
@@ -161,6 +157,12 @@ class OpenVPNServer(Service):
         """We can be asked at several addresses now: start anew as ``holder`` does, unless that is nothing new
         to the process."""
         return succeed(None) if self._multihome else self.holder(taps)()
+
+    async def _prepare(self) -> None:
+        """A process is about to start."""
+        self._management.open()
+        if self._before is not None:
+            await self._before()
 
     def _command(self) -> list[str]:
         """Of the process that is about to start."""
@@ -280,6 +282,7 @@ class OpenVPNServer(Service):
 
     def _ended(self, end: Exit) -> None:
         """The process has ended, and with it every tunnel it had."""
+        self._management.close()
         self._end_emptying()
         if self.served:
             self.served = {}

@@ -1,44 +1,62 @@
 """The children of a node that was killed.
 
-They are not taken over by the next one. openvpn could be told to listen for its node instead of calling it,
-and would carry on without. But nobody would give signs of life over its tunnels meanwhile, dismiss who is
-revoked, or replace what holds an old certificate; the new node would have to believe what runs, its taps,
-routes and arguments, as they are. What it gains is little: a tunnel stands 20 ms after its openvpn starts,
-and babel has moved all traffic off a dead node before Python has even started again. So everything ends with
-its node, and the next start sees to it that it need not wait for that.
+They carry on without it: openvpn goes on listening for a node, babeld knows of none, and the neighbours, who
+hear no heartbeats any more, ask the kernel (node.echo). So traffic flows until the next node has come so far
+that it needs their ports. It does not take them over: it would have to believe what runs, its taps, routes
+and arguments, as they are. What it gains is little: a tunnel stands 20 ms after its openvpn starts.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from vifibnet.node.taps import is_ours
 
+FAREWELL = 0.02
+"""Seconds for an openvpn to tell the other end."""
 
-def hurry(state: Path, proc: Path = Path("/proc")) -> list[int]:
+
+def end(state: Path, proc: Path = Path("/proc")) -> list[int]:
     """Have them end now, and return which they were.
 
-    The openvpns are ending, but their servers wait two seconds, in which their farewell may be repeated and
-    they hold their ports; they do not after another SIGTERM. babeld knows of nothing yet.
+    An openvpn waits a second or two, in which its farewell may be repeated and it holds its port; it does not
+    after another SIGTERM.
     """
-    found = []
+    found = dict(_children(state, proc))
+    try:
+        for number in range(2):
+            if number and found:
+                # Nothing runs yet that waiting could block.
+                time.sleep(FAREWELL)
+            for process in found.values():
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(process, signal.SIGTERM)
+    finally:
+        for process in found.values():
+            os.close(process)
+    return list(found)
+
+
+def _children(state: Path, proc: Path) -> Iterator[tuple[int, int]]:
+    """Each one's number, and a descriptor of it."""
     for pid in _processes(proc):
         try:
             process = os.pidfd_open(pid)
         except OSError:
             continue
         try:
-            if _is_child(state, (proc / str(pid) / "cmdline").read_bytes()):
-                signal.pidfd_send_signal(process, signal.SIGTERM)
-                found.append(pid)
+            ours = _is_child(state, (proc / str(pid) / "cmdline").read_bytes())
         except OSError:
-            continue
-        finally:
+            ours = False
+        if ours:
+            yield pid, process
+        else:
             os.close(process)
-    return found
 
 
 def _processes(proc: Path) -> Iterator[int]:

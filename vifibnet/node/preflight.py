@@ -19,11 +19,11 @@ from pathlib import Path
 from vifibnet.errors import BadInput
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.node import orphans
 from vifibnet.node.authorities import ca_directory_of, vouched_for
 from vifibnet.node.config import NodeConfig
 from vifibnet.node.lock import Lock, check_state_path
 from vifibnet.node.openvpn import OpenVPNSettings
-from vifibnet.node.orphans import hurry
 from vifibnet.node.revocations import directory_of
 from vifibnet.node.supervisor import ENVIRONMENT
 from vifibnet.pki.certificates import Identity
@@ -41,7 +41,7 @@ SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 CAP_NET_ADMIN = 12
 
 FAREWELL = 5.0
-"""Seconds within which the openvpn servers of a node that was killed have ended (they take two)."""
+"""Seconds within which the children of a node that was killed have ended (openvpns may take two)."""
 
 AGAIN = 0.005
 """Seconds between two looks whether a port is free: after a SIGTERM they end that soon."""
@@ -56,8 +56,6 @@ def check(config: NodeConfig, now: datetime | None = None) -> Identity:
     check_state_path(config.state)
     # Before the files, which a node that runs may be replacing, and before the ports, which it has.
     Lock(config.state).release()
-    # There is no node: its children are orphans, and about to end. Here is who needs their ports.
-    hurry(config.state)
     settle(config.cert, config.key)
     renewing = config.server is not None
     identity = Identity.load(
@@ -70,14 +68,14 @@ def check(config: NodeConfig, now: datetime | None = None) -> Identity:
     )
     PeerStore.open(config.peers_db, identity.network).close()
     check_dh(config.dh)
-    # Sockets of ours without a node: it was killed, and its openvpn servers are about to say goodbye and end.
-    patience = FAREWELL if any(config.state.glob("vifs*.sock")) else 0.0
-    check_ports(config.pp, patience)
-    check_babel_port(config.state, patience)
     if config.openvpn_args:
         problem = refusal(openvpn_settings(config))
         if problem is not None:
             raise refused(problem)
+    # There is no node, but what it has left may still run. From here on we need the ports of that.
+    patience = FAREWELL if orphans.end(config.state) else 0.0
+    check_ports(config.pp, patience)
+    check_babel_port(config.state, patience)
     return identity
 
 

@@ -151,7 +151,9 @@ def _common(settings: OpenVPNSettings, tap: str) -> list[str]:
         *("--ping", str(PING), "--ping-exit", str(settings.ping_exit)),
         *("--sndbuf", _BUFFER, "--rcvbuf", _BUFFER),
         *("--user", "nobody", "--group", "nogroup", "--verb", str(settings.verbose)),
-        *("--management", str(settings.socket(tap)), "unix", "--management-client", "--management-hold"),
+        *("--management", str(settings.socket(tap)), "unix", "--management-hold"),
+        # Anybody may connect, but is sent away.
+        *("--management-client-user", "root"),
     ]
     if settings.key is not None:
         command += ["--key", str(settings.key)]

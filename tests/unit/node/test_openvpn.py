@@ -30,8 +30,7 @@ class Management:
     """The management connection of an openvpn, seen from openvpn."""
 
     def __init__(self, reactor: FakeReactor) -> None:
-        _, factory, _, mode, _ = reactor.unixServers[-1]
-        assert mode == 0o600
+        factory = reactor.unixClients[-1][1]
         self.protocol: Any = factory.buildProtocol(None)
         self.transport = StringTransport()
         self.protocol.makeConnection(self.transport)
@@ -461,12 +460,12 @@ class ServerTests(OpenVPNTestCase):
         self.assertEqual(self.management.heard(), ["client-kill 7 HALT"])
 
     def test_restart(self) -> None:
-        """When the process ends, nobody is served; the next one is spoken to over the same socket."""
+        """When the process ends, nobody is served; the next one is spoken to, too."""
         self.come(0, "1/16")
         self.reactor.children[0].end(1)
         self.assertEqual((self.server.served, self.changes), ({}, 2))
         self.reactor.advance(1)
-        self.assertEqual((len(self.reactor.children), len(self.reactor.unixServers)), (1, 1))
+        self.assertEqual((len(self.reactor.children), len(self.reactor.unixClients)), (1, 2))
         self.management = Management(self.reactor)
         self.come(0, "1/16")
         self.assertEqual(list(self.server.served), [PEER])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from vifibnet.node.orphans import hurry
+from vifibnet.node.orphans import end
 
 STATE = Path("/var/lib/vifibnet")
 
@@ -33,7 +33,7 @@ class OrphansTests(SynchronousTestCase):
             (proc / str(pid) / "cmdline").write_text("".join(f"{word}\0" for word in words))
         return proc
 
-    def test_hurry(self) -> None:
+    def test_end(self) -> None:
         """Only what a node of this state directory has started is ended."""
         lines = (
             ("openvpn", "--management", f"{STATE}/vifs0.sock", "unix"),
@@ -47,6 +47,6 @@ class OrphansTests(SynchronousTestCase):
         proc = self.proc({process.pid: words for process, words in zip(processes, lines, strict=True)})
         # One that has ended meanwhile.
         (proc / "4194999").mkdir()
-        self.assertEqual(sorted(hurry(STATE, proc)), sorted(process.pid for process in processes[:2]))
+        self.assertEqual(sorted(end(STATE, proc)), sorted(process.pid for process in processes[:2]))
         self.assertEqual([process.wait(5) for process in processes[:2]], [-signal.SIGTERM] * 2)
         self.assertEqual([process.poll() for process in processes[2:]], [None] * 4)
