@@ -72,9 +72,7 @@ async def count(reactor: Reactor, lab: Lab, seconds: float, loss: int, burners: 
         ends = await neighbours(reactor, lab)
         for pulse in pulses:
             await pulse.stop()
-        holes = [
-            end - first for pulse in pulses for first, end in pulse.holes() if pulse.due(first) >= began
-        ]
+        holes = [end - first for pulse in pulses for first, end in pulse.holes() if pulse.due(first) >= began]
     await lab.underlay.mend()
     return {
         "loss": loss,

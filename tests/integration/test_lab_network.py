@@ -11,6 +11,7 @@ from tests.integration.labs import LabCase
 from tests.integration.namespaces import eventually
 from vifibnet.errors import BadInput
 from vifibnet.lab.children import run, sleep
+from vifibnet.lab.faults import crash
 from vifibnet.lab.network import Lab
 from vifibnet.lab.probe import Watch, answers, full_size
 from vifibnet.lab.report import NodeReport
@@ -108,12 +109,11 @@ class FailureTests(LabCase):
                 return source, target
         raise self.failureException("no two nodes use the tunnel between them")
 
-    async def test_killed_and_late(self) -> None:
-        """A node is killed: no orphan openvpn, the others go on; it comes back, and a new one joins late."""
+    async def test_crashed_and_late(self) -> None:
+        """A node loses power: the others go on; it comes back, and a new one joins late."""
         lab = await self.up()
         await self.all_reached(lab)
-        await lab.kill("h2")
-        await eventually(lambda: not self.programs(lab, "h2") & {"openvpn"}, "openvpn outlives its node")
+        await crash(lab, "h2")
         await self.all_reached(lab, "h0", "h1", "h3")
         gone = lab.host("h2").subnet
         for name in ("h0", "h1", "h3"):

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from vifibnet.errors import BadInput
 from vifibnet.lab.children import Reactor
 from vifibnet.lab.demo import Demo
+from vifibnet.lab.faults import crash
 from vifibnet.lab.network import Lab, check_machine
 from vifibnet.lab.report import LabReport
 from vifibnet.lab.screen import Screen
@@ -48,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(name, summary).add_argument("hosts", nargs=2, metavar="HOST")
     for name, summary in (("start", "start the node of a host"),
                           ("stop", "stop the node of a host (SIGTERM)"),
-                          ("kill", "kill the node of a host (SIGKILL)")):  # fmt: skip
+                          ("kill", "kill the node of a host (SIGKILL); what it has started carries on"),
+                          ("crash", "kill all of it, as when the machine loses power")):  # fmt: skip
         add(name, summary).add_argument("hosts", nargs=1, metavar="HOST")
     add("add", "add a host that joins the running network")
     execute = add("exec", "run a command on a host: exec h2 -- ip -6 route")
@@ -250,6 +252,7 @@ ACTIONS: dict[str, Action] = {
     "start": _start,
     "stop": _on_hosts(Lab.stop),
     "kill": _on_hosts(Lab.kill),
+    "crash": _on_hosts(crash),
     "add": _add,
 }
 """What each subcommand does."""

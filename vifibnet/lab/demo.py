@@ -7,6 +7,7 @@ from functools import partial
 from vifibnet.errors import VifibnetError
 from vifibnet.lab.children import Reactor, run, sleep
 from vifibnet.lab.drawing import draw
+from vifibnet.lab.faults import crash
 from vifibnet.lab.graph import spare_edges, spare_names
 from vifibnet.lab.network import Lab, Pair
 from vifibnet.lab.probe import Outage, Watch
@@ -46,7 +47,7 @@ class Demo:
         try:
             report = await self.arrive(lab, began)
             cut = await self.cut_and_heal(lab, report)
-            await self.kill(lab, cut)
+            await self.crash(lab, cut)
         finally:
             self.screen.progress("going down")
             await lab.down()
@@ -166,16 +167,17 @@ class Demo:
             f"two missing signs are noticed. Then the ping went on over other nodes: {' → '.join(way)}"
         )
 
-    async def kill(self, lab: Lab, cut: Pair) -> None:
-        """Kill a node that others need; wait until the survivors reach each other and have forgotten it."""
+    async def crash(self, lab: Lab, cut: Pair) -> None:
+        """Kill all of a node that others need; wait until the survivors reach each other and have forgotten
+        it."""
         report = await self.settled(lab)
         names = [node.name for node in report.nodes]
         candidates = [name for name in spare_names(names, report.edges) if name != "h0"] or names[1:]
         victim = candidates[0]
         survivors = [name for name in names if name != victim]
         tunnels = sum(victim in edge for edge in report.edges)
-        self.screen.step(f"Killing the node of {victim} (SIGKILL), which has tunnels with {tunnels} others")
-        await lab.kill(victim)
+        self.screen.step(f"Killing all of {victim}'s node (SIGKILL), which has tunnels with {tunnels} others")
+        await crash(lab, victim)
         began = self.reactor.seconds()
         await lab.all_reached(survivors)
         await self.forgotten(lab, victim)

@@ -12,6 +12,9 @@ from vifibnet.lab.daemons import Daemon
 from vifibnet.lab.network import Lab
 from vifibnet.lab.underlay import ADDRESSES, MAX_HOSTS
 
+CHILDREN = ("openvpn", "babeld")
+"""What a node starts that goes on without it."""
+
 
 class NoSuchChild(VifibnetError):
     """On {host} runs no process with {words} on its command line."""
@@ -43,6 +46,13 @@ def kill_child(lab: Lab, name: str, *words: str) -> int:
     pid = child(lab, name, *words)
     os.kill(pid, signal.SIGKILL)
     return pid
+
+
+async def crash(lab: Lab, name: str) -> None:
+    """Let a host's node die, and all that it has started, as when the machine loses power."""
+    await lab.kill(name)
+    left = [pid for pid, argv in processes(lab, name).items() if os.path.basename(argv[0]) in CHILDREN]
+    _signal(left, signal.SIGKILL)
 
 
 def freeze(lab: Lab, name: str) -> list[int]:

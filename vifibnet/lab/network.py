@@ -241,7 +241,7 @@ class Lab:
         self.state.change(name, started=None, seconds_to_all=None)
 
     async def kill(self, name: str) -> None:
-        """Let a host's node die without a chance to clean up (SIGKILL)."""
+        """Let a host's node die without a chance to clean up (SIGKILL), not what it has started."""
         await self.node(name).end(self._pid(name), signal.SIGKILL)
         self.state.change(name, started=None, seconds_to_all=None)
 

@@ -68,13 +68,11 @@ class ManagementLink:
     def open(self) -> None:
         """Connect to the process that is about to start. Nobody listens there now."""
         self.close()
-        with suppress(OSError):
-            self._path.unlink()
         self._wait = FIRST_WAIT
         self._connect()
 
     def close(self) -> None:
-        """Try no more, and disconnect."""
+        """Try no more, disconnect, and remove what a process has left that may write nothing there."""
         if self._again is not None and self._again.active():
             self._again.cancel()
         connector, self._try = self._try, None
@@ -84,6 +82,8 @@ class ManagementLink:
         elif connector is not None:
             with suppress(NotConnectingError):
                 connector.stopConnecting()
+        with suppress(OSError):
+            self._path.unlink()
 
     def send(self, command: str) -> None:
         """Send a command to the process, if it is connected."""
