@@ -98,7 +98,9 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(values(command, "--verb"), ["4"])
             self.assertEqual(values(command, "--key"), ["/c/key"])
             self.assertRegex(values(command, "--management")[0], r"^/state dir/vif[cs]0\.sock$")
-            self.assertIn("--management-client", command)
+            self.assertIn("--management-hold", command)
+            # It would end with us.
+            self.assertNotIn("--management-client", command)
 
     def test_extra(self) -> None:
         """The operator's arguments come last; the key may be among them."""
