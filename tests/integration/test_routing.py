@@ -127,6 +127,10 @@ class Node:
             return [command("ip", "link"), command("ip", "-6", "addr"), command("ip", "-6", "route")]
 
 
+IN_FLIGHT = 5
+"""Pings that may not have been answered yet when ping ends: a busy machine is some hundredths late."""
+
+
 class Pings:
     """A hundred pings a second to an address, until ``lost``."""
 
@@ -140,12 +144,13 @@ class Pings:
         """Stop; how many were not answered. Raises AssertionError when there were too few."""
         self._process.send_signal(signal.SIGINT)
         said = self._process.communicate(timeout=10)[0]
-        found = re.search(r"(\d+) packets transmitted, (\d+) received", said)
+        found = re.search(r"(\d+) packets transmitted", said)
         assert found is not None
-        sent, received = map(int, found.groups())
-        assert received > 50, said
-        # The last one may be on its way still.
-        return max(0, sent - received - 1)
+        answered = {int(number) for number in re.findall(r"bytes from .* icmp_seq=(\d+) ", said)}
+        assert len(answered) > 50, said
+        # The last ones may be on their way still.
+        assert int(found[1]) - max(answered) <= IN_FLIGHT, said
+        return max(answered) - len(answered)
 
 
 class TunnelledTests(TestCase):
