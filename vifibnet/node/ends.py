@@ -84,8 +84,7 @@ class Ends(dict[Key, End]):
                 end.hardware = hardware
                 self.hasten(end)
                 self._learn(end, beat, likes)
-                if end.deadline < end.review:
-                    self._put(end, end.deadline)
+                self._put(end, min(end.review, end.next_review(now)))
                 heard[tap, beat.sender] = end
             self.beats[tap] += 1
         return heard

@@ -146,14 +146,6 @@ class End:
         return True
 
     @property
-    def deadline(self) -> float:
-        """When the next thing follows if nothing comes: it is asked for more, then its kernel, time and
-        again, then it is taken for dead."""
-        if self.pulse.last >= self.missed:
-            return self.pulse.overdue
-        return min(self.end, self.inquiry + self.pulse.interval)
-
-    @property
     def last(self) -> float:
         """When it, or its kernel, was heard last."""
         return max(self.pulse.last, self.answered)
@@ -178,10 +170,13 @@ class End:
         return self.pulse.last < self.missed and not self.gone and now < self.last + ASKED
 
     def next_review(self, now: float) -> float:
-        """When to look again if nothing comes: it may be overdue then, or to be forgotten."""
-        if now < self.end:
-            return self.deadline
-        return self.inquiry + self.pulse.interval if self._unsure(now) else self.last + FORGET
+        """When to look again if nothing comes: it is asked for more, then its kernel, time and again, then it
+        is taken for dead, and at last forgotten."""
+        if now >= self.end:
+            return self.inquiry + self.pulse.interval if self._unsure(now) else self.last + FORGET
+        if self.pulse.last >= self.missed:
+            return self.pulse.overdue
+        return min(self.end, self.inquiry + self.pulse.interval)
 
     def miss(self, now: float) -> None:
         """Its beat is overdue."""
