@@ -21,6 +21,7 @@ from tests.integration.namespaces import Namespace, command, eventually
 from vifibnet.errors import BadInput, CommandFailed
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.model.ways import Place, Way
+from vifibnet.node import orphans
 from vifibnet.node.babeld import Babeld, BabeldSettings
 from vifibnet.node.kernel import Kernel
 from vifibnet.node.lock import Lock
@@ -217,8 +218,8 @@ class KernelTests(KernelTestCase):
         self.assertEqual(self.picture(), before)
 
 
-class OrphanTests(KernelTestCase):
-    """A babeld that outlived its node."""
+class BabeldTests(KernelTestCase):
+    """A babeld that outlived its node, and the routes of one that did not."""
 
     async def orphan(self) -> int:
         """A babeld that nobody supervises any more."""
@@ -235,24 +236,10 @@ class OrphanTests(KernelTestCase):
         return pid
 
     async def test_ours(self) -> None:
-        """Ours is stopped."""
-        await self.orphan()
-        command("ip", "route", "add", "unreachable", "2001:db8:42:7::/64", "proto", "42")
-        await self.kernel.clean()
-        self.assertEqual(self.namespace.processes("babeld"), [])
-
-    async def test_not_ours(self) -> None:
-        """A process that has got the same number since, or another node's babeld, is not."""
+        """Ours has ended."""
         pid = await self.orphan()
-        elsewhere = short_directory(self)
-        sleeper = subprocess.Popen(["sleep", "60"])
-        self.addCleanup(sleeper.wait)
-        self.addCleanup(sleeper.kill)
-        for number in (pid, sleeper.pid, 2**22 + 7, "x"):
-            (elsewhere / "babeld.pid").write_text(f"{number}")
-            await Kernel(reactor, elsewhere).clean()
-        self.assertEqual(self.namespace.processes("babeld"), [pid])
-        self.assertIsNone(sleeper.poll())
+        self.assertEqual(orphans.end(self.state), [pid])
+        self.assertEqual(self.namespace.processes("babeld"), [])
 
     async def test_routes(self) -> None:
         """The routes of a babeld that was killed go, and nobody else's."""

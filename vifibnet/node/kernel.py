@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
-import signal
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +15,6 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -76,15 +73,13 @@ class Kernel:
         taps' address is to be, None for one made from each tap's own."""
         self._link_local = link_local
         self._reactor = reactor
-        self._pid_file = state / "babeld.pid"
         self._record = _Record(state / "kernel.json")
         self._address: IPv6Address | None = None
         self._subnet: IPv6Network | None = None
         self._announced = 0
 
     async def clean(self) -> None:
-        """Remove whatever an earlier run left: our taps, our routes, our babeld. Raises CommandFailed."""
-        await self._end_orphan()
+        """Remove whatever an earlier run left: our taps, our routes. Raises CommandFailed."""
         self._record.load()
         await self.restore()
         left = [name for _, name in socket.if_nameindex() if is_ours(name)]
@@ -241,30 +236,6 @@ class Kernel:
         self._record.note(values)
         for path, value in values.items():
             _write(path, value)
-
-    async def _end_orphan(self) -> None:
-        """Stop the babeld of a node that was killed; another program with the same number is left alone."""
-        try:
-            pid = int(self._pid_file.read_text())
-            process = os.pidfd_open(pid)
-        except (OSError, ValueError):
-            return
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if os.path.basename(command[0]) != b"babeld" or os.fsencode(self._pid_file) not in command:
-                return
-            self.log.info("stopping the babeld of an earlier run, process {pid}", pid=pid)
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                signal.pidfd_send_signal(process, number)
-                for _ in range(100):
-                    # It becomes readable when the process ends.
-                    if select.select([process], [], [], 0)[0]:
-                        return
-                    await deferLater(self._reactor, 0.02)
-        except OSError:
-            return
-        finally:
-            os.close(process)
 
     async def _ip(self, *arguments: str) -> str:
         return await run(self._reactor, ["ip", *arguments])

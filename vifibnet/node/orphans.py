@@ -11,6 +11,7 @@ revoked since.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator
@@ -22,26 +23,44 @@ from vifibnet.node.taps import is_ours
 FAREWELL = 0.02
 """Seconds for an openvpn to tell the other end."""
 
+PATIENCE = 5.0
+"""Seconds after which one that has not ended is killed."""
+
 
 def end(state: Path, proc: Path = Path("/proc")) -> list[int]:
-    """Have them end now, and return which they were.
+    """Have them end, and return which they were when they have. Blocks: nothing runs yet.
 
     An openvpn waits a second or two, in which its farewell may be repeated and it holds its port; it does not
     after another SIGTERM.
     """
     found = dict(_children(state, proc))
+    left = set(found.values())
     try:
-        for number in range(2):
-            if number and found:
-                # Nothing runs yet that waiting could block.
-                time.sleep(FAREWELL)
-            for process in found.values():
+        for number, seconds in (
+            (signal.SIGTERM, FAREWELL),
+            (signal.SIGTERM, PATIENCE),
+            (signal.SIGKILL, PATIENCE),
+        ):
+            for process in left:
                 with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(process, signal.SIGTERM)
+                    signal.pidfd_send_signal(process, number)
+            left = _running(left, seconds)
     finally:
         for process in found.values():
             os.close(process)
     return list(found)
+
+
+def _running(processes: set[int], seconds: float) -> set[int]:
+    """Which of these still run then; sooner when none does."""
+    deadline = time.monotonic() + seconds
+    while processes and (left := deadline - time.monotonic()) > 0:
+        poll = select.poll()
+        for process in processes:
+            # It becomes readable when the process ends (pidfd_open(2)).
+            poll.register(process, select.POLLIN)
+        processes = processes - {process for process, _ in poll.poll(left * 1000)}
+    return processes
 
 
 def _children(state: Path, proc: Path) -> Iterator[tuple[int, int]]:

@@ -9,7 +9,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -40,12 +39,6 @@ SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 CAP_NET_ADMIN = 12
 
-FAREWELL = 5.0
-"""Seconds within which the children of a node that was killed have ended (openvpns may take two)."""
-
-AGAIN = 0.005
-"""Seconds between two looks whether a port is free: after a SIGTERM they end that soon."""
-
 
 def check(config: NodeConfig, now: datetime | None = None) -> Identity:
     """Look at everything; return who we are. Raises BadInput at the first thing that is wrong."""
@@ -73,9 +66,9 @@ def check(config: NodeConfig, now: datetime | None = None) -> Identity:
         if problem is not None:
             raise refused(problem)
     # There is no node, but what it has left may still run. From here on we need the ports of that.
-    patience = FAREWELL if orphans.end(config.state) else 0.0
-    check_ports(config.pp, patience)
-    check_babel_port(config.state, patience)
+    orphans.end(config.state)
+    check_ports(config.pp)
+    check_babel_port()
     return identity
 
 
@@ -188,34 +181,22 @@ def check_dh(path: Path | None) -> None:
         raise BadInput(f"--dh {path}", "is no file", "give a file, or none: openvpn 2.6 needs no such file")
 
 
-def check_ports(servers: Sequence[tuple[int, str]], patience: float = 0.0) -> None:
-    """Nobody else listens where our servers will, or only for so many seconds more."""
-    deadline = time.monotonic() + patience
+def check_ports(servers: Sequence[tuple[int, str]]) -> None:
+    """Nobody else listens where our servers will."""
     for port, proto in servers:
         kind = socket.SOCK_DGRAM if proto == "udp" else socket.SOCK_STREAM
-        if not _becomes_free(port, kind, deadline):
+        if not can_listen(port, kind):
             raise BadInput(f"--pp {port} {proto}", "this port is in use", "give another or stop who uses it")
 
 
-def _becomes_free(port: int, kind: socket.SocketKind, deadline: float) -> bool:
-    """Whether the port is free until then. Nothing runs yet that waiting could block."""
-    while not (free := can_listen(port, kind)) and time.monotonic() < deadline:
-        time.sleep(AGAIN)
-    return free
-
-
-def check_babel_port(state: Path, patience: float = 0.0) -> None:
-    """No babeld of the system's runs here; one that a killed node left is removed at the start, or is about
-    to end: without its file already, and for so many seconds at most."""
-    if (state / "babeld.pid").exists():
-        return
-    if _becomes_free(PORT, socket.SOCK_DGRAM, time.monotonic() + patience):
-        return
-    raise BadInput(
-        f"UDP port {PORT}",
-        "is in use, probably by another babeld",
-        "stop that first: systemctl disable --now babeld",
-    )
+def check_babel_port() -> None:
+    """No babeld of the system's runs here."""
+    if not can_listen(PORT, socket.SOCK_DGRAM):
+        raise BadInput(
+            f"UDP port {PORT}",
+            "is in use, probably by another babeld",
+            "stop that first: systemctl disable --now babeld",
+        )
 
 
 def can_listen(port: int, kind: socket.SocketKind) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from vifibnet.node import orphans
 from vifibnet.node.orphans import end
 
 STATE = Path("/var/lib/vifibnet")
@@ -50,3 +52,13 @@ class OrphansTests(SynchronousTestCase):
         self.assertEqual(sorted(end(STATE, proc)), sorted(process.pid for process in processes[:2]))
         self.assertEqual([process.wait(5) for process in processes[:2]], [-signal.SIGTERM] * 2)
         self.assertEqual([process.poll() for process in processes[2:]], [None] * 4)
+
+    def test_stubborn(self) -> None:
+        """One that hangs is killed."""
+        self.patch(orphans, "PATIENCE", 0.1)
+        process = self.orphan()
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        proc = self.proc({process.pid: ("babeld", "-I", f"{STATE}/babeld.pid")})
+        self.assertEqual(end(STATE, proc), [process.pid])
+        self.assertEqual(process.wait(5), -signal.SIGKILL)

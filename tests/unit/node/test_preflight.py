@@ -83,26 +83,18 @@ class CheckTests(SynchronousTestCase):
                     taken.bind((address, port))
                     if kind == socket.SOCK_STREAM:
                         taken.listen()
-                    sentence = self.refused(preflight.check_ports, [(port, proto)], 0.1)
+                    sentence = self.refused(preflight.check_ports, [(port, proto)])
                     self.assertIn(f"--pp {port} {proto}: this port is in use", sentence)
                     preflight.check_ports([(port, other)])
                 preflight.check_ports([(port, proto)])
 
     def test_babel_port(self) -> None:
-        """Another babeld is in the way, one that a killed node of ours left is not."""
+        """Another babeld is in the way."""
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as taken:
             taken.bind(("::1", 0))
             self.patch(preflight, "PORT", taken.getsockname()[1])
-            self.assertIn("babeld", self.refused(preflight.check_babel_port, self.directory))
-            (self.directory / "babeld.pid").touch()
-            preflight.check_babel_port(self.directory)
-
-    def test_babeld_ends(self) -> None:
-        """One that has removed its file and is about to end is waited for."""
-        free = iter([False, False, True])
-        self.patch(preflight, "can_listen", lambda port, kind: next(free))
-        preflight.check_babel_port(self.directory, 5.0)
-        self.assertEqual(list(free), [])
+            self.assertIn("babeld", self.refused(preflight.check_babel_port))
+        preflight.check_babel_port()
 
 
 class OrderTests(SynchronousTestCase):
