@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 from twisted.internet import reactor
@@ -12,6 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from vifibnet.lab.children import run, sleep, together
 from vifibnet.lab.network import Lab, NotReached, Reach
+from vifibnet.lab.pulse import Pulse
 from vifibnet.lab.report import NodeReport
 from vifibnet.lab.settings import LabSettings
 
@@ -52,6 +54,12 @@ class LabCase(TestCase):
         reach = await lab.reach(names, names, timeout=1.0)
         self.assertEqual(reach.seconds, {})
         self.assertEqual(len(reach.missing), len(names) * (len(names) - 1))
+
+    def pulse(self, lab: Lab, source: str, target: str) -> Pulse:
+        """A hundred pings a second."""
+        pulse = Pulse.start(reactor, partial(lab.inside, source), lab.host(target).address)
+        self.addCleanup(lambda: Deferred.fromCoroutine(pulse.child.stop()))
+        return pulse
 
     async def look(self, lab: Lab, name: str) -> str:
         """What a host's network is like."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from functools import partial
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 
 from tests.integration.labs import LabCase, logs
 from vifibnet.lab.children import run, sleep
@@ -34,12 +32,6 @@ class DrainingTests(LabCase):
         ]:
             self.assertLess(reactor.seconds(), deadline, f"{ways}\n{logs(lab)}")
             await sleep(reactor, 0.1)
-
-    def pulse(self, lab: Lab, source: str, target: str) -> Pulse:
-        """A hundred pings a second."""
-        pulse = Pulse.start(reactor, partial(lab.inside, source), lab.host(target).address)
-        self.addCleanup(lambda: Deferred.fromCoroutine(pulse.child.stop()))
-        return pulse
 
     async def none_lost(self, since: float, *pulses: Pulse) -> int:
         """Stop pinging; return how many were sent."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from functools import partial
 
 from twisted.internet import reactor
 
@@ -12,7 +11,6 @@ from vifibnet.lab import faults
 from vifibnet.lab.children import run, sleep
 from vifibnet.lab.faults import NoSuchChild
 from vifibnet.lab.network import Lab
-from vifibnet.lab.pulse import Pulse
 
 
 class FaultTests(LabCase):
@@ -42,7 +40,7 @@ class FaultTests(LabCase):
         await self.another_babeld(lab, first)
         await self.all_reached(lab)
 
-        pulse = Pulse.start(reactor, partial(lab.inside, "h0"), lab.host("h1").address)
+        pulse = self.pulse(lab, "h0", "h1")
         await sleep(reactor, 1.0)
         began = reactor.seconds()
         pids = faults.freeze(lab, "h1")

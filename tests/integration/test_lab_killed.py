@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 
 from tests.integration.labs import LabCase
 from tests.integration.namespaces import eventually
 from vifibnet.lab.children import sleep
-from vifibnet.lab.faults import CHILDREN, crash, processes
-from vifibnet.lab.network import Lab
-from vifibnet.lab.pulse import Pulse
+from vifibnet.lab.faults import children, crash
 
 LONG = 5.0
 """Seconds without a node: its neighbours miss its heartbeats after half of one."""
@@ -20,17 +15,6 @@ LONG = 5.0
 
 class KilledTests(LabCase):
     """Pings to a node and through it."""
-
-    def pulse(self, lab: Lab, source: str, target: str) -> Pulse:
-        """A hundred pings a second."""
-        pulse = Pulse.start(reactor, partial(lab.inside, source), lab.host(target).address)
-        self.addCleanup(lambda: Deferred.fromCoroutine(pulse.child.stop()))
-        return pulse
-
-    def children(self, lab: Lab, name: str) -> dict[int, str]:
-        """What the node has started."""
-        found = {pid: argv[0].rpartition("/")[2] for pid, argv in processes(lab, name).items()}
-        return {pid: program for pid, program in found.items() if program in CHILDREN}
 
     async def test_killed(self) -> None:
         """Not a ping is lost while it is away; the next one starts what is needed anew, and is reached soon.
@@ -43,19 +27,19 @@ class KilledTests(LabCase):
         pairs = (("h1", "h2"), ("h2", "h1"), ("h1", "h0"))
         pulses = [self.pulse(lab, *pair) for pair in pairs]
         await eventually(lambda: all(pulse.steady(reactor.seconds(), 1.0) for pulse in pulses), "calm pings")
-        before, began = self.children(lab, "h0"), reactor.seconds()
+        before, began = children(lab, "h0"), reactor.seconds()
         await lab.kill("h0")
         await sleep(reactor, LONG)
-        self.assertEqual(self.children(lab, "h0"), before)
+        self.assertEqual(children(lab, "h0"), before)
         for pulse in pulses:
             await pulse.stop()
             self.assertEqual(pulse.verdict(began).lost, 0, pulse.holes())
 
         await lab.start("h0")
         await self.all_reached(lab)
-        await eventually(lambda: "babeld" in self.children(lab, "h0").values(), "babeld")
-        self.assertFalse(before.keys() & self.children(lab, "h0").keys())
+        await eventually(lambda: "babeld" in children(lab, "h0").values(), "babeld")
+        self.assertFalse(before.keys() & children(lab, "h0").keys())
 
         await crash(lab, "h0")
-        await eventually(lambda: not self.children(lab, "h0"), "nothing")
+        await eventually(lambda: not children(lab, "h0"), "nothing")
         await self.none_reached(lab, "h1", "h2")

@@ -11,7 +11,7 @@ from tests.integration.labs import LabCase
 from tests.integration.namespaces import eventually
 from vifibnet.errors import BadInput
 from vifibnet.lab.children import run, sleep
-from vifibnet.lab.faults import crash
+from vifibnet.lab.faults import crash, processes
 from vifibnet.lab.network import Lab
 from vifibnet.lab.probe import Watch, answers, full_size
 from vifibnet.lab.report import NodeReport
@@ -126,19 +126,7 @@ class FailureTests(LabCase):
         self.assertEqual(late, "h4")
         await self.all_reached(lab, *lab.hosts)
         await lab.stop("h2")
-        self.assertEqual(self.programs(lab, "h2"), set())
-
-    @staticmethod
-    def programs(lab: Lab, name: str) -> set[str]:
-        """The names of the programs that run on a host."""
-        found = set()
-        for pid in lab.underlay.processes([lab.host(name).namespace]):
-            try:
-                with open(f"/proc/{pid}/comm") as comm:
-                    found.add(comm.read().strip())
-            except OSError:
-                continue
-        return found
+        self.assertEqual(processes(lab, "h2"), {})
 
     async def test_without_registry(self) -> None:
         """With the registry down for good, nodes start from what they know of their peers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,9 +12,6 @@ from vifibnet.errors import VifibnetError
 from vifibnet.lab.daemons import Daemon
 from vifibnet.lab.network import Lab
 from vifibnet.lab.underlay import ADDRESSES, MAX_HOSTS
-
-CHILDREN = ("openvpn", "babeld")
-"""What a node starts that goes on without it."""
 
 
 class NoSuchChild(VifibnetError):
@@ -27,6 +25,12 @@ def processes(lab: Lab, name: str) -> dict[int, list[str]]:
         with suppress(OSError):
             found[pid] = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
     return found
+
+
+def children(lab: Lab, name: str) -> dict[int, str]:
+    """What a host's node has started that goes on without it: programs by process."""
+    found = {pid: os.path.basename(argv[0]) for pid, argv in processes(lab, name).items()}
+    return {pid: program for pid, program in found.items() if program in ("openvpn", "babeld")}
 
 
 def child(lab: Lab, name: str, *words: str) -> int:
@@ -51,8 +55,7 @@ def kill_child(lab: Lab, name: str, *words: str) -> int:
 async def crash(lab: Lab, name: str) -> None:
     """Let a host's node die, and all that it has started, as when the machine loses power."""
     await lab.kill(name)
-    left = [pid for pid, argv in processes(lab, name).items() if os.path.basename(argv[0]) in CHILDREN]
-    _signal(left, signal.SIGKILL)
+    _signal(children(lab, name), signal.SIGKILL)
 
 
 def freeze(lab: Lab, name: str) -> list[int]:
@@ -67,7 +70,7 @@ def thaw(pids: list[int]) -> None:
     _signal(pids, signal.SIGCONT)
 
 
-def _signal(pids: list[int], number: signal.Signals) -> None:
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
