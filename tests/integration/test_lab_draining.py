@@ -149,6 +149,28 @@ class DrainingTests(LabCase):
         sent = await self.none_lost(began, *pulses)
         print(f"the only server is started anew after {seconds:.2f} s: 0 of {sent} pings lost")
 
+    async def test_only_ways(self) -> None:
+        """Two nodes have one tunnel each, to the one in the middle; each announces to that a way to the other,
+        which leads over it. Somebody else could be connected to. At a refresh both tunnels stay."""
+        refreshed = ("tunnel-refresh 8",)
+        lab = await self.up(nodes=4, connection_count=2, node_options=refreshed, start=False)
+        for name in ("h3", "h1", "h2"):
+            await lab.node(name).start(self.configured(lab, name, "connection-count 0"))
+            await self.eventually(lab, "h0", lambda node, name=name: name in node.tunnels)  # type: ignore[misc]
+            if name == "h3":
+                await lab.stop("h3")
+        await self.all_reached(lab, "h0", "h1", "h2")
+        ends = (("h1", "h2"), ("h2", "h1"), ("h0", "h1"))
+        pulses = [self.pulse(lab, source, target) for source, target in ends]
+        await sleep(reactor, 1.0)
+        began, words = reactor.seconds(), "the tunnel to {} stays: the only way to 1 subnet\n"
+        stays = [words.format(lab.host(name).prefix) for name in ("h1", "h2")]
+        while not all(each in self.said(lab, "h0") for each in stays):
+            self.assertLess(reactor.seconds(), began + 60, logs(lab))
+            await sleep(reactor, 0.1)
+        sent = await self.none_lost(began, *pulses)
+        print(f"both tunnels of a line stay: 0 of {sent} pings lost")
+
     @staticmethod
     def configured(lab: Lab, name: str, *lines: str) -> list[str]:
         """A node's command line, when its options say this as well."""

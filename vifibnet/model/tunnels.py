@@ -48,7 +48,8 @@ class Tunnel:
     ``since`` is when it came up (or was started, while it is not up); ``routes`` counts the routes that
     babeld has installed over it; ``traffic`` is in bytes, both ways together, since it came up; ``rtt`` in
     milliseconds; ``failures`` of the peer before, in a row; ``stopping`` tells that it was told to end.
-    ``silent`` is since when nothing is heard over it, although it is up; None if something is.
+    ``silent`` is since when nothing is heard over it, although it is up; None if something is. ``needed`` is
+    when it was emptied to be dropped, and found to be the only way to somewhere.
     """
 
     tap: str
@@ -61,6 +62,7 @@ class Tunnel:
     failures: int = 0
     stopping: bool = False
     silent: float | None = None
+    needed: float = -inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ def plan(situation: Situation, rng: RandomSource) -> list[Open | Drop]:
     """
     drops = _revoked(situation)
     drops += _harmless(situation, drops, _needless(situation))
-    drops += _harmless(situation, drops, _surplus(situation, drops))
+    drops += _surplus(situation, drops)
     drops += _dead(situation, drops)
     slots = min(len(situation.free_taps), _missing(situation))
     room = min(slots, _allowed(situation)) if slots > 0 else 0
@@ -172,7 +174,7 @@ def next_look(situation: Situation) -> float | None:
     """When to decide again if nothing happens before: somebody may be tried then who may not now, or what
     could not be dropped may go. None when there is nothing to wait for but the next refresh."""
     whens = []
-    if any(_needless(situation)) or _surplus(situation, ()):
+    if any(_needless(situation)) or any(_surplus(situation, [])):
         whens.append(situation.now + situation.settle)
     hurry = _many_silent(situation)
     doubts = (
@@ -220,10 +222,15 @@ def _revoked(situation: Situation) -> list[Drop]:
 
 
 def _harmless(situation: Situation, drops: Iterable[Drop], proposals: Iterable[Drop]) -> Iterator[Drop]:
-    """The proposals after which, one after the other, every destination is still reached by another way."""
+    """The proposals after which, one after the other, every destination is still reached by another way, as
+    far as the neighbours' word is good: what they announce may lead back over us. Whoever empties a tunnel
+    finds that out; for an interval it is not tried again, and others get their turn."""
     gone = {tunnel.tap for tunnel in situation.tunnels if tunnel.stopping}
     gone.update(drop.tap for drop in drops)
+    needed = {each.tap for each in situation.tunnels if situation.now < each.needed + situation.interval}
     for proposal in proposals:
+        if proposal.tap in needed:
+            continue
         gone.add(proposal.tap)
         if any(proposal.tap in ways and ways <= gone for ways in situation.destinations):
             gone.remove(proposal.tap)
@@ -246,16 +253,18 @@ def _needless(situation: Situation) -> Iterator[Drop]:
             yield Drop(tunnel.tap, tunnel.peer, "the peer is connected to us already")
 
 
-def _surplus(situation: Situation, drops: Iterable[Drop]) -> list[Drop]:
-    """What is there beyond the count, which may be smaller than before: what is not up, then the worst."""
+def _surplus(situation: Situation, drops: list[Drop]) -> Iterator[Drop]:
+    """What is there beyond the count, which may be smaller than before: what is not up, then the worst. The
+    best one stays in any case."""
     if _missing(situation) >= 0:
-        return []
+        return
     dropped = {drop.tap for drop in drops}
     there = [each for each in _reliable(situation) if not (each.stopping or each.tap in dropped)]
     there.sort(key=lambda tunnel: (tunnel.up, *_worth(tunnel, situation.now)))
     reason = f"no more than {situation.connection_count} are wanted"
-    excess = max(0, len(there) - max(1, situation.connection_count))
-    return [Drop(tunnel.tap, tunnel.peer, reason) for tunnel in there[:excess]]
+    excess = max(0, len(there) - situation.connection_count)
+    proposals = (Drop(each.tap, each.peer, reason) for each in there[:-1])
+    yield from islice(_harmless(situation, drops, proposals), excess)
 
 
 def _missing(situation: Situation) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from ipaddress import IPv6Network
 
 from vifibnet.model.liveness import INFINITY
-from vifibnet.model.ways import Health, Offer, Way
+from vifibnet.model.ways import SLACK, Health, Offer, Way
 from vifibnet.wire.babeld import Interface, Neighbour, Route, Xroute
 
 HEARD = 0xE000
@@ -109,6 +109,18 @@ class Around:
                 best = min((one for one in offers.values() if one.way != way), key=lambda one: one.metric)
                 found.setdefault(best.way, []).append(prefix)
         return found
+
+    def spares(self, interface: str) -> bool:
+        """Whether all that babel sends over this interface has another way which does not lead back over us,
+        as far as distances tell."""
+        for offers in self._offers.values():
+            own = next((one for one in offers.values() if one.installed), None)
+            if own is None or own.way.interface != interface:
+                continue
+            others = (one for one in offers.values() if one.way.interface != interface)
+            if not any(one.refmetric + SLACK < own.metric + self.back(one) for one in others):
+                return False
+        return True
 
     def unused(self, way: Way, cost: int) -> bool:
         """Whether babel sends nothing this way, which costs at least so much now, that has a better one.

@@ -147,15 +147,15 @@ class Babeld(Service):
         return self._ways.around.elsewhere(Way(via, interface))
 
     def destinations(self) -> frozenset[frozenset[str]]:
-        """Over which interfaces each destination can be reached; the kept ways count where babel has none,
-        and while it does not run."""
+        """Over which interfaces each destination can be reached, if what neighbours announce does not lead
+        back over us; the kept ways count where babel has none, and while it does not run."""
         found = [(each.prefix, each.interface) for each in self.routes if each.metric < INFINITY]
         known = {prefix for prefix, _ in found}
         return destinations(found + [each for each in self._ways.kept() if each[0] not in known])
 
     def spares(self, interface: str) -> bool:
         """Whether every destination that is reached over this interface is reached over another one, too."""
-        return frozenset([interface]) not in self.destinations()
+        return frozenset([interface]) not in self.destinations() and self._ways.around.spares(interface)
 
     def unused(self, interface: str, via: str) -> bool:
         """Whether this neighbour, which is being left, carries nothing that has a better way."""

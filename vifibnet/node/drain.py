@@ -31,6 +31,10 @@ LAST_WORD = 0.02
 class Leaving(Protocol):
     """What Heartbeats is to us. None stands for all taps."""
 
+    @property
+    def works(self) -> bool:
+        """Whether anybody is told anything."""
+
     def leave(self, tap: str | None = None) -> None:
         """Have both ends move their routes."""
 
@@ -54,32 +58,39 @@ class Emptying:
         self._reactor = reactor
         self._taps = taps
         self._tap = tap
-        self._left = self._cancelled = False
+        self._left = self.cancelled = False
         self._waiting: Deferred[None] = succeed(None)
 
-    async def empty(self, patience: float = PATIENCE) -> bool:
-        """Let both ends move their routes; at most for ``patience`` seconds. False if it was cancelled."""
+    async def empty(self, patience: float = PATIENCE, needed: Callable[[], object] | None = None) -> bool:
+        """Let both ends move their routes; at most for ``patience`` seconds. False if it was cancelled.
+
+        With ``needed``, which tells then whether anything has no other way, nothing ends that is: leaving it
+        is taken back, and that is False, too.
+        """
         began = self._reactor.seconds()
         self._left = True
         self._taps.leave(self._tap)
         if self._taps.empty(self._tap):
             # Nobody is at the other end, or has been for long.
             self._taps.end(self._tap)
-            return not self._cancelled
+            return not self.cancelled
         try:
             calm = 0
             # babeld may come back to the tunnel for a moment, and then need another to leave it again.
-            while calm <= UNDERWAY / LOOK:
+            while calm <= UNDERWAY / LOOK and self._reactor.seconds() - began <= patience:
                 calm = calm + 1 if self._taps.empty(self._tap) else 0
-                if self._reactor.seconds() - began > patience:
-                    self.log.info("{tap} is closed with its routes", tap=self._tap or "the last tunnel")
-                    break
                 await self._wait(LOOK)
+            emptied = calm > UNDERWAY / LOOK
+            if needed is not None and (not emptied or needed()):
+                self.release()
+                return False
+            if not emptied:
+                self.log.info("{tap} is closed with its routes", tap=self._tap or "the last tunnel")
             self._taps.end(self._tap)
             await self._wait(LAST_WORD)
         except CancelledError:
             pass
-        return not self._cancelled
+        return not self.cancelled
 
     async def wait_for(self, fulfilled: Callable[[], bool], patience: float) -> None:
         """Before that, wait for something, at most so long, or until this is cancelled."""
@@ -89,17 +100,18 @@ class Emptying:
                 await self._wait(LOOK)
 
     async def _wait(self, seconds: float) -> None:
-        if self._cancelled:
+        if self.cancelled:
             raise CancelledError
         self._waiting = deferLater(self._reactor, seconds)
         await self._waiting
 
     def cancel(self) -> None:
         """There is nothing to wait for any more."""
-        self._cancelled = True
+        self.cancelled = True
         self._waiting.cancel()
 
     def release(self) -> None:
         """The tap is as good as any again."""
         if self._left:
+            self._left = False
             self._taps.stay(self._tap)

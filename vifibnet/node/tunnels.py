@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from random import Random
@@ -18,35 +17,14 @@ from vifibnet.model.addresses import Prefix
 from vifibnet.model.silence import ANSWERS, SILENCE
 from vifibnet.model.status import TunnelStatus
 from vifibnet.model.tunnels import Drop, Open, Situation, Tunnel, next_look, next_refresh, plan
-from vifibnet.node.client import Client, Connect, Silent
+from vifibnet.node.client import Connect, Silent
 from vifibnet.node.config import NodeConfig
 from vifibnet.node.drain import Emptying, Leaving
+from vifibnet.node.link import Link
 from vifibnet.node.taps import SPARE, client_taps
 from vifibnet.node.tries import Tries
 from vifibnet.node.view import Surroundings
 from vifibnet.store.peers import PeerStore
-from vifibnet.wire.endpoints import format_endpoints
-
-
-@dataclass
-class _Link:
-    """One client from its start until its process has ended, and its tap is free: then ``gone`` fires.
-
-    ``up_at`` is when it came up; ``stopping`` from the decision to drop it.
-    """
-
-    tap: str
-    peer: Prefix
-    client: Client
-    emptying: Emptying
-    reason: str
-    up_at: float | None = None
-    stopping: bool = False
-    gone: Deferred[None] = field(default_factory=Deferred)
-
-    @property
-    def remote(self) -> str | None:
-        return None if self.client.remote is None else format_endpoints([self.client.remote])
 
 
 class Tunnels(Service):
@@ -83,7 +61,7 @@ class Tunnels(Service):
         self._silent = silent
         self._woken = -inf
         self._taps = client_taps(config.connection_count + SPARE)
-        self._links: dict[str, _Link] = {}
+        self._links: dict[str, Link] = {}
         self._died = 0
         self._tries = Tries(store, rng)
         self._unrest = 0.0
@@ -136,11 +114,13 @@ class Tunnels(Service):
         """For each tunnel a call that ends it, if it still stands, so that it is opened anew; what it returns
         fires when its tap is free."""
 
-        def end(link: _Link) -> Deferred[None]:
-            if self._links.get(link.tap) is not link or link.stopping:
+        def end(link: Link) -> Deferred[None]:
+            if self._links.get(link.tap) is not link:
                 return succeed(None)
-            self.log.info("the tunnel to {peer} is opened anew", peer=str(link.peer))
-            self._end(link)
+            link.forced = True
+            if not link.stopping:
+                self.log.info("the tunnel to {peer} is opened anew", peer=str(link.peer))
+                self._end(link)
             return link.gone
 
         return [partial(end, link) for link in self._links.values()]
@@ -172,37 +152,20 @@ class Tunnels(Service):
 
     def status(self) -> tuple[TunnelStatus, ...]:
         """All tunnels for the operator's eyes."""
-        return tuple(
-            TunnelStatus(
-                tap=tunnel.tap,
-                peer=str(tunnel.peer),
-                remote=self._links[tunnel.tap].remote,
-                up=tunnel.up,
-                since=tunnel.since,
-                routes=tunnel.routes,
-                traffic=tunnel.traffic,
-                reason=self._links[tunnel.tap].reason,
-            )
-            for tunnel in self._tunnels(self._observe())
-        )
+        routes = self._observe().routes
+        return tuple(link.status(routes.get(tap, 0)) for tap, link in self._links.items())
 
     # -- observe -----------------------------------------------------------------------------------
 
     def _tunnels(self, around: Surroundings) -> tuple[Tunnel, ...]:
         return tuple(
-            Tunnel(
-                tap=link.tap,
-                peer=link.peer,
-                up=link.client.up,
-                since=link.client.since,
-                routes=around.routes.get(link.tap, 0),
-                traffic=link.client.bytes,
-                rtt=around.rtt.get(link.tap),
-                failures=self._tries.failures(link.peer),
-                stopping=link.stopping,
-                silent=None if link.up_at is None else self._silent(link.tap, link.peer, link.up_at),
+            link.observed(
+                around.routes.get(tap, 0),
+                around.rtt.get(tap),
+                self._tries.failures(link.peer),
+                None if link.up_at is None else self._silent(tap, link.peer, link.up_at),
             )
-            for link in self._links.values()
+            for tap, link in self._links.items()
         )
 
     def _situation(self, around: Surroundings, refresh: bool) -> Situation:
@@ -285,14 +248,14 @@ class Tunnels(Service):
         known = self._store.get(action.peer)
         if known is None:
             return
-        link: _Link
+        link: Link
 
         def changed() -> None:
             self._changed(link)
 
         client = self._connect(action.tap, action.peer, known.endpoints, changed)
         emptying = Emptying(self._reactor, self._leaving, action.tap)
-        link = _Link(action.tap, action.peer, client, emptying, action.reason)
+        link = Link(action.tap, action.peer, client, emptying, action.reason)
         self._links[action.tap] = link
         words = "connecting to {peer} over {tap}, {reason}"
         self.log.debug(words, peer=str(action.peer), tap=action.tap, reason=action.reason)
@@ -302,29 +265,46 @@ class Tunnels(Service):
     def _drop(self, action: Drop) -> None:
         link = self._links[action.tap]
         self.log.info("dropping the tunnel to {peer}: {reason}", peer=str(action.peer), reason=action.reason)
-        if action.rest:
-            self._tries.rest(action.peer, self._reactor.seconds() + self._config.tunnel_refresh)
+        link.drop(action)
         if action.dead:
             if self._reactor.seconds() > self._woken + ANSWERS + SILENCE:
                 self._lost()
                 self._fail(link)
             self._stop(link, farewell=False)
             return
-        self._end(link)
+        # Without heartbeats nothing is moved before it has to.
+        self._end(link, partial(self._carried, link.tap) if self._leaving.works else None)
 
-    def _end(self, link: _Link) -> None:
+    def _end(self, link: Link, carried: Callable[[], int] | None = None) -> None:
+        """End it; with ``carried`` only if that tells nothing in the end."""
         link.stopping = True
         if link.client.up and link.peer not in self._observe().revoked:
-            Deferred.fromCoroutine(self._empty_and_stop(link))
+            done = Deferred.fromCoroutine(self._empty_and_stop(link, carried))
+            done.addErrback(
+                lambda failure: self.log.failure("{tap} cannot be emptied", failure, tap=link.tap)
+            )
         else:
             self._stop(link)
 
-    async def _empty_and_stop(self, link: _Link) -> None:
+    async def _empty_and_stop(self, link: Link, carried: Callable[[], int] | None) -> None:
         """Let both ends move their routes before the tunnel ends, so that no packet is lost."""
-        if await link.emptying.empty() and self.running:
+        emptied = await link.emptying.empty(needed=carried)
+        if not self.running or link.emptying.cancelled:
+            return
+        if emptied:
             self._stop(link)
+        elif link.forced:
+            await self._empty_and_stop(link, None)
+        else:
+            # What its neighbours announced led back over us, as is seen now.
+            link.stay(self._carried(link.tap), self._reactor.seconds())
+            self.log.info("the tunnel to {peer} stays: {reason}", peer=str(link.peer), reason=link.reason)
+            self.repair()
 
-    def _stop(self, link: _Link, *, farewell: bool = True) -> Deferred[None]:
+    def _carried(self, tap: str) -> int:
+        return self._observe().routes.get(tap, 0)
+
+    def _stop(self, link: Link, *, farewell: bool = True) -> Deferred[None]:
         link.stopping = True
         link.emptying.cancel()
         stopped = Deferred.fromCoroutine(link.client.stop(farewell=farewell))
@@ -332,25 +312,28 @@ class Tunnels(Service):
             lambda failure: self.log.failure("{tap} cannot be stopped", failure, tap=link.tap)
         )
 
-    def _changed(self, link: _Link) -> None:
+    def _changed(self, link: Link) -> None:
         """A tunnel has come up (that it is down is said by its end)."""
         if link.client.up and link.up_at is None and not link.stopping:
             link.up_at = self._reactor.seconds()
             self._tries.came_up(link.peer, link.up_at)
             self.repair()
-            self.log.info("the tunnel to {peer} is up over {tap}", peer=str(link.peer), tap=link.tap)
+            words = "the tunnel to {peer} is up over {tap}, {reason}"
+            self.log.info(words, peer=str(link.peer), tap=link.tap, reason=link.reason)
 
-    def _ended(self, reason: str, link: _Link) -> None:
+    def _ended(self, reason: str, link: Link) -> None:
         """Its process is gone: the tap is free, and unless we wanted that the peer has failed."""
         link.emptying.cancel()
         if not link.stopping:
             self._learn(link, reason)
         link.emptying.release()
+        if link.rest:
+            self._tries.rest(link.peer, self._reactor.seconds() + self._config.tunnel_refresh)
         del self._links[link.tap]
         link.gone.callback(None)
         self.repair()
 
-    def _learn(self, link: _Link, reason: str) -> None:
+    def _learn(self, link: Link, reason: str) -> None:
         """A tunnel has ended that we did not end."""
         if link.client.full:
             self._tries.was_full(link.peer, self._reactor.seconds())
@@ -360,14 +343,14 @@ class Tunnels(Service):
                 self._lost()
             self._record_failure(link, reason)
 
-    def _record_failure(self, link: _Link, reason: str) -> None:
+    def _record_failure(self, link: Link, reason: str) -> None:
         failures = self._fail(link)
         say = self.log.info if link.up_at is not None or failures == 1 else self.log.debug
         words = "the tunnel to {peer} over {tap} {what}: {reason}"
         what = "ended" if link.up_at is not None else "did not come up"
         say(words, peer=str(link.peer), tap=link.tap, what=what, reason=reason)
 
-    def _fail(self, link: _Link) -> int:
+    def _fail(self, link: Link) -> int:
         """Its peer has failed once more; returns how often it has in a row."""
         now = self._reactor.seconds()
         stood = link.up_at is not None and now - link.up_at >= 4 * self._config.hello

@@ -94,6 +94,24 @@ class AroundTests(SynchronousTestCase):
         self.assertEqual(known.elsewhere(Way("fe80::1", "vifs0")), found)
         self.assertEqual(known.elsewhere(Way("fe80::4", "vifc1")), {})
 
+    def test_spares(self) -> None:
+        """What a neighbour announces with our own distance, and that to us, is what it reaches over us."""
+        leaf = Route("1", PREFIXES[0], True, 96, 0, "fe80::1", "vifc0")
+        near = Route("2", PREFIXES[1], True, 96, 0, "fe80::2", "vifc1")
+        back = Route("3", PREFIXES[0], False, 288, 192, "fe80::2", "vifc1")
+
+        def spares(*routes: Route) -> bool:
+            known = around()
+            known.learn(routes)
+            return known.spares("vifc0")
+
+        self.assertTrue(spares())
+        self.assertFalse(spares(leaf))
+        self.assertFalse(spares(leaf, near, back))
+        self.assertTrue(spares(leaf, near, replace(back, metric=240, refmetric=144)))
+        self.assertTrue(spares(replace(leaf, installed=False), near, replace(back, installed=True)))
+        self.assertFalse(spares(leaf, replace(back, interface="vifc0", metric=192, refmetric=96)))
+
     def test_unused(self) -> None:
         """A neighbour that is being left is so when nothing of its has a better way, at its new cost."""
         here = Route("1", PREFIXES[0], True, 500, 96, "fe80::1", "vifs0")

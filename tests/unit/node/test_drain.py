@@ -15,6 +15,7 @@ class EmptyingTests(SynchronousTestCase):
         """One tap."""
         self.clock = Clock()
         self.taps = FakeLeaving()
+        self.needed = False
         self.emptying = Emptying(self.clock, self.taps, "vifc0")
         self.done = Deferred.fromCoroutine(self.emptying.empty())
 
@@ -44,6 +45,24 @@ class EmptyingTests(SynchronousTestCase):
         self.assertNoResult(self.done)
         self.clock.pump([LOOK] * 5)
         self.assertTrue(self.successResultOf(self.done))
+
+    def test_needed(self) -> None:
+        """It is not ended when something still goes over it then, or does so for too long."""
+        for emptied, seconds in ((True, 4 * LOOK + UNDERWAY), (False, PATIENCE + 2 * LOOK)):
+            self.taps.emptied = False
+            emptying = Emptying(self.clock, self.taps, "vifc1")
+            done = Deferred.fromCoroutine(emptying.empty(needed=lambda: self.needed))
+            self.needed = self.taps.emptied = emptied
+            self.clock.pump([LOOK] * round(seconds / LOOK))
+            self.assertFalse(self.successResultOf(done))
+            self.assertFalse(emptying.cancelled)
+            self.assertNotIn("vifc1", self.taps.left | self.taps.ended)
+        self.needed = False
+        done = Deferred.fromCoroutine(emptying.empty(needed=lambda: self.needed))
+        self.taps.emptied = True
+        self.clock.pump([LOOK] * round(1 / LOOK))
+        self.assertTrue(self.successResultOf(done))
+        self.assertIn("vifc1", self.taps.ended)
 
     def test_cancelled(self) -> None:
         """The tunnel has ended meanwhile."""

@@ -333,6 +333,7 @@ class TunnelsTests(SynchronousTestCase):
         self.pass_time(4 * REFRESH, 1.0)
         self.assertFalse(worst.ended.called)
         self.know(3)
+        self.leaving.emptied = True
         self.tunnels.peers_changed()
         for _ in range(int(REFRESH * 1.25 + 8)):
             self.pass_time(1)
@@ -442,13 +443,65 @@ class TunnelsTests(SynchronousTestCase):
         self.assertEqual(self.tunnels.status(), ())
 
     def test_cannot_be_emptied(self) -> None:
-        """Then it ends with its routes, after a while."""
+        """Then it stays after a while, and that is tried again, though not soon."""
         client = self.drop_one()
         self.pass_time(PATIENCE - 1)
-        self.assertFalse(client.ended.called)
+        self.assertEqual(self.leaving.left, {"vifc0"})
         self.pass_time(2)
+        self.assertEqual(self.leaving.left, set())
+        [status] = self.tunnels.status()
+        self.assertEqual(status.reason, "its other end goes no other way")
+        self.leaving.emptied = True
+        self.pass_time(REFRESH - 3)
+        self.assertFalse(client.ended.called)
+        self.pass_time(3 + 8)
         self.assertTrue(client.ended.called)
-        self.assertEqual(self.tunnels.status(), ())
+
+    def test_only_way(self) -> None:
+        """What is found to be the only way to somewhere while it is emptied stays; another gets its turn. Its
+        peer is connected to at once when the tunnel ends by itself."""
+        self.know(1, 2, 3)
+        self.start()
+        only, other = self.running()
+        for client in (only, other):
+            client.come_up(self.clock.seconds())
+        # What is announced looks as if there was another way.
+        both = frozenset([frozenset([only.tap, other.tap])])
+        self.around = Surroundings(routes={only.tap: 2, other.tap: 3}, destinations=lambda: both)
+        self.pass_time(4 * HELLO)
+        self.assertEqual(self.refresh(), {only.tap})
+        self.assertFalse(only.ended.called)
+        [reason] = [each.reason for each in self.tunnels.status() if each.tap == only.tap]
+        self.assertEqual(reason, "the only way to 2 subnets")
+        self.around = replace(self.around, routes={only.tap: 2})
+        self.assertEqual(self.refresh(), {other.tap})
+        self.assertTrue(other.ended.called)
+        only.end("ping-exit")
+        self.pass_time(3)
+        self.assertIn(only.peer, {client.peer for client in self.running()})
+
+    def test_only_way_opened_anew(self) -> None:
+        """What has to end, because it is replaced, ends also where it was only tried whether it may."""
+        client = self.drop_one()
+        [end] = self.tunnels.holders()
+        gone = end()
+        self.around = Surroundings(lan=frozenset([node(1)]), routes={client.tap: 1})
+        self.leaving.emptied = True
+        self.pass_time(1, LOOK)
+        self.successResultOf(gone)
+        self.assertTrue(client.ended.called)
+
+    def refresh(self) -> set[str | None]:
+        """Refresh now, and let both ends move what they can; which tap was left for that."""
+        self.leaving.emptied = False
+        self.tunnels.decide(refresh=True)
+        left = set(self.leaving.left)
+        reasons = {each.reason for each in self.tunnels.status() if each.tap in left}
+        self.assertTrue(all(reason.startswith("being dropped: the worst: ") for reason in reasons), reasons)
+        self.leaving.emptied = True
+        self.pass_time(4 * LOOK + UNDERWAY, LOOK)
+        self.assertEqual(self.leaving.left, set())
+        return left
 
     def test_ends_while_it_is_emptied(self) -> None:
         """Then there is nothing to wait for, and that is no failure of the peer."""
