@@ -138,7 +138,7 @@ class Prompting:
         A babeld that still believes to hear a neighbour goes on telling it so: where only one direction is
         cut, that one would come back to the tunnel for a moment each time.
         """
-        if not end.gone and neighbour.rxcost < INFINITY <= end.pulse.cost(self._now):
+        if not end.gone and neighbour.rxcost < INFINITY <= end.mine:
             self._prompter.forget(end.tap, end.address)
         believed = end.believed = neighbour.txcost
         if believed != end.told:

@@ -349,6 +349,13 @@ class HeartbeatTests(SynchronousTestCase):
         self.assertEqual(self.one.health, Health.DEAD)
         self.assertIsNotNone(self.one.hearts.silent(TAP, OTHER, 0.0))
 
+    def test_kernel_while_babeld_is_watched(self) -> None:
+        """babeld is not told to forget it either, where somebody is not well; here it is the same one."""
+        self.one.hearts.leave(TAP)
+        self.other.wire.kernel = self.other.wire.slow = True
+        self.wait(5)
+        self.assertEqual(self.one.babel.hears, LINK)
+
     def test_kernel_cut(self) -> None:
         """Where no packets come through there are no answers."""
         self.one.wire.kernel = self.other.wire.kernel = True
