@@ -16,6 +16,13 @@ EVERYBODY = b"\xff" * 6
 AT_ONCE = 4096
 """How many frames are read before others get their turn."""
 
+BUFFER = 4 << 20
+"""Bytes that the kernel keeps for us, some 800 for each frame: those of all tunnels in some seconds for which
+we have no time. Where it is full, what comes is lost, and the youngest frames tell most."""
+
+_SO_RCVBUFFORCE = 33
+"""More than others may have (socket(7))."""
+
 _LONGEST = 64
 
 _SO_TIMESTAMPNS = 64
@@ -44,6 +51,8 @@ class BeatSocket:
     ) -> None:
         """``wall_clock`` is the kernel's (CLOCK_REALTIME). Raises OSError."""
         self._socket = make_socket()
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
         self._wall_clock = wall_clock
 
     def send(self, tap: str, to: bytes, data: bytes) -> None:
