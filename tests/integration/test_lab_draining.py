@@ -150,7 +150,7 @@ class DrainingTests(LabCase):
         print(f"the only server is started anew after {seconds:.2f} s: 0 of {sent} pings lost")
 
     async def test_only_ways(self) -> None:
-        """Two nodes have one tunnel each, to the one in the middle; each announces to it a way to the other one,
+        """Two nodes have one tunnel each, to the one in the middle; each tells it of a way to the other one,
         which leads over it. Somebody else could be connected to. At a refresh both tunnels stay."""
         refreshed = ("tunnel-refresh 8",)
         lab = await self.up(nodes=4, connection_count=2, node_options=refreshed, start=False)

@@ -9,7 +9,8 @@ from ipaddress import IPv6Address
 from itertools import count
 from math import inf
 
-from vifibnet.node.otherend import FORGET, End, Likes, meet
+from vifibnet.model.liveness import INFINITY
+from vifibnet.node.otherend import End, Likes, meet
 from vifibnet.wire.heartbeat import Beat, parse_beat, split_beat
 
 Key = tuple[str, bytes]
@@ -121,7 +122,7 @@ class Ends(dict[Key, End]):
         """Those who are silent, or all. Who is overdue is asked for more beats, and its kernel whether it is
         there; at last it is forgotten."""
         for end in list(self.values()) if everybody else list(self._overdue(now)):
-            if now - end.last > FORGET:
+            if end.cost == INFINITY and now >= end.forgotten:
                 self._forget(self.pop((end.tap, end.address.packed)))
                 continue
             # babel would go on believing in a tunnel that has ended if its tap is soon used again.

@@ -37,8 +37,8 @@ BUSY = 25.0
 ASLEEP = 5.0
 """Two looks that are so many seconds apart mean that the machine has slept."""
 
-MANY = 1000
-"""So many different beats of ours are kept, of which most are sent again and again."""
+RING = 0.01
+"""Seconds between two looks, whoever calls for them."""
 
 
 class Heartbeats(Service):
@@ -101,7 +101,6 @@ class Heartbeats(Service):
         self._all_leave = self._all_end = False
         self._met: Partners = {}
         self._number = 0
-        self._frames: dict[tuple[Any, ...], bytes] = {}
         self._pace = Pace(0.0)
         self._looked = self._counted = 0.0
         # Whether all are to be judged, and the partners may be others; whether babeld needs no word, and
@@ -118,7 +117,7 @@ class Heartbeats(Service):
             return
         try:
             self._socket = self._make_socket()
-            self._bell = self._make_bell(self._reactor, lambda: self._come_back(0))
+            self._bell = self._make_bell(self._reactor, self._ring)
             self._echo = self._make_echo(self._reactor, self._answered)
             self._prompter = self._make_prompter(self._own)
             self._prompting = Prompting(self._prompter, *self._babel)
@@ -165,7 +164,8 @@ class Heartbeats(Service):
         last = since if end is None else end.last
         if last < self._woken + STALE:
             return min(last, self._woken)
-        return None if end is None or end.cost < INFINITY else end.died
+        # What has been heard since the sleep counts, though it may not be enough yet.
+        return None if end is None or end.cost < INFINITY else max(end.died, self._woken + STALE)
 
     def leave(self, tap: str | None = None) -> None:
         """Have both ends move their routes off this tap; for None have all go elsewhere that can."""
@@ -250,6 +250,10 @@ class Heartbeats(Service):
             return KEEN
         return CALM if self._calm and not self._awaits and now >= self._ends.hurry else LOOK
 
+    def _ring(self) -> None:
+        """Somebody has something to say that does not wait; who says it all the time has to."""
+        self._come_back(max(0.0, self._looked + RING - self._reactor.seconds()))
+
     def _come_back(self, wait: float) -> None:
         if self._tick is not None and self._tick.active():
             self._tick.reset(wait)
@@ -290,8 +294,6 @@ class Heartbeats(Service):
         if self._pace.is_due(now):
             self._pace.beat(now, self.interval)
             self._number = (self._number + 1) % 256
-            if len(self._frames) > MANY:
-                self._frames = {}
             self._calm = False
             self._note_traffic(now)
             self._greet(opened)
@@ -302,7 +304,7 @@ class Heartbeats(Service):
         self.prompt()
         if not self._calm:
             # Who waits to end a tunnel shall hear at once that it is in use again.
-            again = (end for end in self._ends.values() if end.said and end.cost >= LEAVING)
+            again = (end for end in self._ends.values() if end.said and not end.gone and end.cost >= LEAVING)
             changed += [end for end in again if end not in changed and not self._is_empty(end)]
         for end in changed:
             if not end.gone:
@@ -380,20 +382,13 @@ class Heartbeats(Service):
         """Whom nobody has heard yet does not know that we are here."""
         self._awaits = any(self._ends.strangers())
         for tap in self._met.keys() - {end.tap for end in self._ends.values() if not end.gone}:
-            opened.send(tap, EVERYBODY, self._frame(self._number, self.interval, INFINITY))
+            opened.send(tap, EVERYBODY, format_beat(Beat(self._own.packed, self._number, self.interval)))
 
     def _send(self, opened: BeatSocket, end: End) -> None:
         ending = self._all_end or end.tap in self._ending
         cost = INFINITY if ending else end.mine
         end.said = empty = cost < INFINITY and end.cost >= DRAINED and self._is_empty(end)
         now = end.beaten = self._looked
-        beat = (end.sent, end.promised(now, self.interval), cost, empty, end.doubted(now), now < end.used)
+        told = end.promised(now, self.interval), cost, empty, end.doubted(now), now < end.used
         self._ends.beats[end.tap] += 1
-        opened.send(end.tap, end.hardware, self._frame(*beat))
-
-    def _frame(self, *beat: Any) -> bytes:
-        """A beat of ours; most are like others."""
-        frame = self._frames.get(beat)
-        if frame is None:
-            frame = self._frames[beat] = format_beat(Beat(self._own.packed, *beat))
-        return frame
+        opened.send(end.tap, end.hardware, format_beat(Beat(self._own.packed, end.sent, *told)))

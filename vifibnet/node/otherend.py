@@ -34,10 +34,11 @@ USED = 1.0
 """Seconds for which a tunnel that has just carried packets is taken for busy."""
 
 FORGET = 60.0
-"""Seconds of silence after which somebody is a stranger again."""
+"""Seconds of silence, and of being taken for dead, after which somebody is a stranger again."""
 
 ASKED = 2.0
-"""Seconds after the last beat in which its kernel is asked. Then the tunnel is given up (model.silence)."""
+"""Seconds after the last beat in which its kernel is asked, or three intervals. Then the tunnel is given up
+(model.silence)."""
 
 LIVELY = 0.1
 """The interval in seconds that we tell while a tunnel is busy. Beats go out at each look then; so three in a
@@ -151,6 +152,11 @@ class End:
         return max(self.pulse.last, self.answered)
 
     @property
+    def forgotten(self) -> float:
+        """When it is a stranger again, if it is dead by then."""
+        return max(self.last, self.died) + FORGET
+
+    @property
     def vouched(self) -> float:
         """Until when its kernel's last answer is as good as a beat."""
         return self.answered + MISSED * self.pulse.interval + SLACK
@@ -167,13 +173,14 @@ class End:
     def _unsure(self, now: float) -> bool:
         """Whether its kernel may know more. Where packets are late, so may be the answer that shows that it
         lives, but nobody waits for that: it is asked for a while longer."""
-        return self.pulse.last < self.missed and not self.gone and now < self.last + ASKED
+        missed = self.pulse.last < self.missed and not self.gone
+        return missed and now < self.last + max(ASKED, 3 * self.pulse.interval)
 
     def next_review(self, now: float) -> float:
         """When to look again if nothing comes: it is asked for more, then its kernel, time and again, then it
         is taken for dead, and at last forgotten."""
         if now >= self.end:
-            return self.inquiry + self.pulse.interval if self._unsure(now) else self.last + FORGET
+            return self.inquiry + self.pulse.interval if self._unsure(now) else self.forgotten
         if self.pulse.last >= self.missed:
             return self.pulse.overdue
         return min(self.end, self.inquiry + self.pulse.interval)

@@ -14,10 +14,10 @@ of what is not as usual the kernel tells at once (see node.bell)."""
 KEEN = LOOK / 2
 """The same while a tunnel that carries packets seems to lose some: how many is found out in half the time."""
 
-STRETCH, EARLY = 1.1, 0.4 * LOOK
-"""Beats come a tenth later than told, each as many seconds earlier as the look may be that is nearest. They
-follow a schedule: where each was counted from the one before, which a look had delayed, two delays together
-were a silence after one beat was lost."""
+STRETCH, MOST, EARLY = 0.1, 0.05, 0.4 * LOOK
+"""Beats come a tenth later than told, or so many seconds if that is less, each as many seconds earlier as the
+look may be that is nearest. They follow a schedule: where each was counted from the one before, which a look
+had delayed, two delays together were a silence after one beat was lost."""
 
 
 class Pace:
@@ -38,7 +38,7 @@ class Pace:
     def beat(self, now: float, interval: float) -> None:
         """A beat is sent, and another one after this ``interval`` as told. What was not sent in time is
         lost."""
-        step = STRETCH * interval
+        step = interval + min(STRETCH * interval, MOST)
         self._next = (self._next if self._next > now - step else now) + step
 
     def until_look(self, now: float, period: float) -> float:

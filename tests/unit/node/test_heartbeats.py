@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING, LINK, SHUNNED, SLACK
 from vifibnet.model.ways import Health, Way
-from vifibnet.node.heartbeats import Heartbeats
+from vifibnet.node.heartbeats import RING, Heartbeats
 from vifibnet.node.otherend import EAGER, FORGET, LIVELY
 from vifibnet.node.pace import CALM, KEEN, LOOK
 from vifibnet.node.prompting import SEIZED
@@ -788,6 +788,31 @@ class HeartbeatTests(SynchronousTestCase):
         self.wait(10)
         self.assertEqual((self.one.health, self.other.health), (Health.FINE, Health.FINE))
 
+    @given(st.sampled_from([0.05, 0.3, 1.0, 2.0, 5.0, 30.0, 60.0]))
+    def test_any_interval(self, interval: float) -> None:
+        """Who beats rarely is not missed for that, and costs as much less; when it is gone, that is noticed
+        after two beats, and remembered."""
+        clock = Clock()
+        clock.advance(1000)
+        one, other = pair(clock)
+        for node in (one, other):
+            node.hearts.interval = interval
+            node.hearts.startService()
+        clock.pump([LOOK] * 100)
+        before = one.wire.sent
+        clock.pump([LOOK] * round(10 * interval / LOOK))
+        self.assertEqual((one.health, other.health), (Health.FINE, Health.FINE))
+        self.assertLessEqual(one.wire.sent - before, 12)
+        one.wire.kernel = True
+        one.wire.cut = True
+        asked = other.echo.asked
+        clock.pump([LOOK] * round((2.1 * interval + 0.3) / LOOK))
+        self.assertEqual(other.health, Health.DEAD)
+        self.assertGreater(other.echo.asked, asked)
+        self.assertIsNotNone(other.hearts.silent(TAP, ONE, 1000.0))
+        clock.pump([LOOK] * round(FORGET / LOOK))
+        self.assertEqual(other.health, Health.UNKNOWN)
+
     def test_shorter_interval(self) -> None:
         """Silence is noticed by what was told last, however long it would have taken by what was before."""
         self.one.hearts.interval = 20.0
@@ -821,6 +846,16 @@ class HeartbeatTests(SynchronousTestCase):
         self.one.hearts.leave(TAP)
         self.clock.advance(0)
         self.assertEqual((self.other.health, bell.listens, bell.rung), (Health.LEAVING, False, 1))
+
+    def test_rung_all_the_time(self) -> None:
+        """Whoever says so all the time does not have us do nothing else."""
+        self.wait(5)
+        bell = self.other.wire.bell
+        assert bell is not None
+        for _ in range(1000):
+            bell.pull()
+            self.clock.advance(0.001)
+        self.assertLessEqual(bell.rung, 1.0 / RING)
 
     def test_stopped(self) -> None:
         """Nothing is left."""
