@@ -171,7 +171,7 @@ class CertificatesTests(TestCase):
         self.directory.chmod(0o700)
         run_in = Path(self.enterContext(TemporaryDirectory()))
         run_in.chmod(0o755)
-        trusted = Authorities(CLOCK, self.directory, self.directory / "ca.pem", [by.ca], run=run_in)
+        trusted = Authorities(CLOCK.seconds, self.directory, self.directory / "ca.pem", [by.ca], run=run_in)
         trusted.open()
         self.trusted[listener] = str(ca_directory_of(self.directory, run_in))
         files = RevocationFiles(self.directory, lambda: [by.ca])

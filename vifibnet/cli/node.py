@@ -174,7 +174,9 @@ def makeService(options: Options) -> IService:  # noqa: N802
         from twisted.internet import reactor
 
         from vifibnet.node.service import NodeService
+        from vifibnet.node.steady import steady
 
+        reactor.seconds = steady()  # type: ignore[method-assign]
         node = NodeService(reactor, SystemRandom(), options.config, options.identity)
     return heeding(reactor, node, partial(reread, options, node))
 

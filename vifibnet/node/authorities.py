@@ -12,7 +12,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from OpenSSL.crypto import X509
 from twisted.logger import Logger
@@ -71,9 +70,12 @@ class Authorities:
 
     kind = Kind.AUTHORITIES
 
-    def __init__(self, clock: Any, state: Path, file: Path, trusted: Sequence[CA], run: Path = RUN) -> None:
-        """``file`` is that of ``--ca``; ``trusted`` is what it holds, and what that vouched for before."""
-        self._clock = clock
+    def __init__(
+        self, calendar: Callable[[], float], state: Path, file: Path, trusted: Sequence[CA], run: Path = RUN
+    ) -> None:
+        """``calendar`` tells Unix time. ``file`` is that of ``--ca``; ``trusted`` is what it holds, and what
+        that vouched for before."""
+        self._calendar = calendar
         self._all = newest_first(trusted)
         self._file = file
         self._directory = ca_directory_of(state, run)
@@ -160,4 +162,4 @@ class Authorities:
 
     @property
     def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock.seconds(), UTC)
+        return datetime.fromtimestamp(self._calendar(), UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from ipaddress import IPv6Network
@@ -45,8 +46,16 @@ if TYPE_CHECKING:
 class Parts:
     """Makes each part when it is asked for. What only some nodes need is imported only then."""
 
-    def __init__(self, reactor: Any, rng: Random, config: NodeConfig, identity: Identity) -> None:
-        """Nothing is made yet."""
+    def __init__(
+        self,
+        reactor: Any,
+        rng: Random,
+        config: NodeConfig,
+        identity: Identity,
+        calendar: Callable[[], float] = time.time,
+    ) -> None:
+        """Nothing is made yet. ``calendar`` tells Unix time, by which certificates count."""
+        self._calendar = calendar
         self._reactor = reactor
         self._rng = rng
         self._config = config
@@ -133,7 +142,7 @@ class Parts:
     def authorities(self) -> Authorities:
         """Whom to believe. Raises BadInput."""
         config = self._config
-        made = Authorities(self._reactor, config.state, config.ca, self._identity.cas)
+        made = Authorities(self._calendar, config.state, config.ca, self._identity.cas)
         made.open()
         return made
 
@@ -155,7 +164,14 @@ class Parts:
     ) -> Renewal:
         """Our certificate."""
         return Renewal(
-            self._reactor, self._rng, self._config, self._identity, authorities, on_renewed, replace
+            self._reactor,
+            self._rng,
+            self._config,
+            self._identity,
+            authorities,
+            on_renewed,
+            replace,
+            calendar=self._calendar,
         )
 
     def homes(self, kernel: IKernel) -> Homes:

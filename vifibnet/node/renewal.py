@@ -82,7 +82,9 @@ class Renewal(Service):
         on_renewed: Callable[[], None],
         replace: Callable[[float, float], None],
         in_thread: Callable[..., Any] = deferToThread,
+        calendar: Callable[[], float] | None = None,
     ) -> None:
+        """``calendar`` tells the time that certificates are compared with, if that is not the reactor's."""
         self.identity = identity
         self.registry: IRegistry | None = None
         self._reactor = reactor
@@ -92,6 +94,7 @@ class Renewal(Service):
         self._on_renewed = on_renewed
         self._replace = replace
         self._in_thread = in_thread
+        self._calendar = calendar or reactor.seconds
         self._waiting: list[Deferred[None]] = []
         every = max(0.5, min(LOOK_EVERY, life(identity.certificate).total_seconds() / 20))
         self._looking = Persistent(reactor, rng, every, self._look)
@@ -215,4 +218,4 @@ class Renewal(Service):
                 each.callback(None)
 
     def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._reactor.seconds(), UTC)
+        return datetime.fromtimestamp(self._calendar(), UTC)

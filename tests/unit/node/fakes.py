@@ -59,7 +59,7 @@ def config(directory: Path, **options: object) -> NodeConfig:
 
 def authorities(clock: IReactorTime, directory: Path, cas: Sequence[CA]) -> Authorities:
     """The authorities of a node with this configuration, open."""
-    made = Authorities(clock, directory, directory / "ca.pem", cas, run=directory / "run")
+    made = Authorities(clock.seconds, directory, directory / "ca.pem", cas, run=directory / "run")
     made.open()
     return made
 

@@ -48,7 +48,7 @@ class AuthoritiesTests(SynchronousTestCase):
         """A run begins."""
         given = load_cas(self.file, "--ca")
         trusted = newest_first([*given, *vouched_for(self.state, given)])
-        made = Authorities(self.clock, self.state, self.file, trusted, run=self.run_in)
+        made = Authorities(self.clock.seconds, self.state, self.file, trusted, run=self.run_in)
         made.open()
         return made
 
@@ -142,7 +142,7 @@ class AuthoritiesTests(SynchronousTestCase):
     def test_no_directory(self) -> None:
         """Without the directory openvpn would trust nobody: the node does not start."""
         Path("file").touch()
-        made = Authorities(self.clock, self.state, self.file, [OLD.ca], run=Path("file"))
+        made = Authorities(self.clock.seconds, self.state, self.file, [OLD.ca], run=Path("file"))
         self.assertRaises(BadInput, made.open)
 
     def test_modes(self) -> None:
