@@ -33,6 +33,7 @@ from vifibnet.node.peertalk import Credentials, PeerTalk, Sights
 from vifibnet.node.preflight import openvpn_settings
 from vifibnet.node.renewal import Renewal
 from vifibnet.node.revocations import RevocationFiles
+from vifibnet.node.steadystore import SteadyStore
 from vifibnet.node.taps import server_taps
 from vifibnet.node.trust import Trust
 from vifibnet.pki.certificates import Identity
@@ -68,7 +69,7 @@ class Parts:
 
     def store(self) -> PeerStore:
         """Open the peer database. Raises BadInput."""
-        return PeerStore.open(self._config.peers_db, self._identity.network)
+        return SteadyStore.open(self._config.peers_db, self._identity.network)
 
     def kernel(self) -> IKernel:
         """The machine's network."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
@@ -200,7 +201,11 @@ class PeerRefresh(MultiService):
         """Ask for peers; satisfied when we know as many as we want."""
         self._asked = self._reactor.seconds()
         answer = await self._registry.peers(min(999, max(50, 3 * self.wanted)))
-        self._store.update([peer for peer in answer if peer[0] != self._own], self._reactor.seconds())
+        try:
+            self._store.update([peer for peer in answer if peer[0] != self._own], self._reactor.seconds())
+        except sqlite3.Error as error:
+            self.log.warn("what the registry said of peers cannot be remembered: {error}", error=str(error))
+            return False
         self.log.debug("the registry named {count} peers", count=len(answer))
         self._on_peers()
         return bool(answer) and len(self._store) >= self.wanted

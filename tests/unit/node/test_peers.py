@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unit.node.fakes import NETWORK, FakeRegistry, clock, endpoint, node
@@ -195,6 +196,19 @@ class PeerRefreshTests(SynchronousTestCase):
         self.registry.reachable = True
         self.registry.known = [(node(n), (endpoint(n),)) for n in (1, 2)]
         self.peers.connected()
+        self.assertEqual(self.known(), {node(1), node(2)})
+
+    def test_unwritable(self) -> None:
+        """What cannot be remembered is asked for again; one line says so each time."""
+        self.registry.known = [(node(n), (endpoint(n),)) for n in (1, 2)]
+        self.store._db.execute("PRAGMA query_only = 1")
+        with capturedLogs() as events:
+            self.peers.startService()
+            self.assertEqual((self.asked(), self.known(), self.news), (1, set(), 0))
+        [said] = [formatEvent(event) for event in events if event["log_level"] == LogLevel.warn]
+        self.assertIn("cannot be remembered: attempt to write a readonly database", said)
+        self.store._db.execute("PRAGMA query_only = 0")
+        self.clock.pump([0.1] * 20)
         self.assertEqual(self.known(), {node(1), node(2)})
 
     def test_declares_what_is_known(self) -> None:
