@@ -267,10 +267,11 @@ class Tunnels(Service):
         self.log.info("dropping the tunnel to {peer}: {reason}", peer=str(action.peer), reason=action.reason)
         link.drop(action)
         if action.dead:
+            # First what must not fail to happen.
+            self._stop(link, farewell=False)
             if self._reactor.seconds() > self._woken + ANSWERS + SILENCE:
                 self._lost()
                 self._fail(link)
-            self._stop(link, farewell=False)
             return
         # Without heartbeats nothing is moved before it has to.
         self._end(link, partial(self._carried, link.tap) if self._leaving.works else None)
@@ -324,8 +325,11 @@ class Tunnels(Service):
     def _ended(self, reason: str, link: Link) -> None:
         """Its process is gone: the tap is free, and unless we wanted that the peer has failed."""
         link.emptying.cancel()
-        if not link.stopping:
-            self._learn(link, reason)
+        try:
+            if not link.stopping:
+                self._learn(link, reason)
+        except Exception:
+            self.log.failure("nothing is learned from the end of {tap}", tap=link.tap)
         link.emptying.release()
         if link.rest:
             self._tries.rest(link.peer, self._reactor.seconds() + self._config.tunnel_refresh)

@@ -109,6 +109,35 @@ class TunnelsTests(SynchronousTestCase):
         self.tunnels.cut(frozenset([second.peer]))
         self.assertEqual(self.failed, [first.peer])
 
+    def test_nothing_learned(self) -> None:
+        """Whatever is wrong with what is learned from an end, the tap is free and a dead tunnel ends."""
+
+        def failed(peer: Prefix, next_try: float) -> None:
+            raise OSError
+
+        self.patch(self.store, "failed", failed)
+        self.know(1, 2, 3)
+        self.start()
+        first, second = self.running()
+        again = self.tunnels.holders()
+        first.end("not reached")
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.assertEqual(len(self.tunnels.status()), 1)
+        self.successResultOf(again[0]())
+        self.pass_time(0.25)
+        third = self.running()[-1]
+        self.assertEqual((len(self.running()), third.tap), (2, first.tap))
+        for client in (second, third):
+            client.come_up(self.clock.seconds())
+        self.pass_time(4.5)
+        self.silences[second.tap] = self.clock.seconds()
+        self.tunnels.repair()
+        self.pass_time(0.75)
+        self.running()[-1].come_up(self.clock.seconds())
+        self.pass_time(1.5)
+        self.assertTrue(second.ended.called)
+        self.assertGreater(len(self.flushLoggedErrors(OSError)), 0)
+
     def test_too_late(self) -> None:
         """A tunnel that comes up when it was told to end is none: nothing shall go over it, because it is not
         emptied before it ends."""
