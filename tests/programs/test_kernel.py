@@ -185,6 +185,13 @@ class KernelTests(KernelTestCase):
         await self.kernel.clean()
         self.assertEqual(self.picture(), before)
 
+    async def test_stop_before_clean(self) -> None:
+        """A node that is stopped before it has begun takes back what a killed one has left."""
+        before = self.picture()
+        await self.change("vifibnet0")
+        await Kernel(reactor, self.state).restore()
+        self.assertEqual(self.picture(), before)
+
     async def test_clean_without_record(self) -> None:
         """Taps of ours go even when the record is lost; what is no tap stays."""
         await self.kernel.add_taps(TAPS, 1400)

@@ -80,7 +80,6 @@ class Kernel:
 
     async def clean(self) -> None:
         """Remove whatever an earlier run left: our taps, our routes. Raises CommandFailed."""
-        self._record.load()
         await self.restore()
         left = [name for _, name in socket.if_nameindex() if is_ours(name)]
         if left:
@@ -269,10 +268,18 @@ class _Record:
     and the sysctls' old values (in the order they are to be written)."""
 
     def __init__(self, path: Path) -> None:
+        """Begin with what a killed node has left, if that was here and since the machine was started:
+        whatever comes next, also a stop, may write or remove the file."""
         self._path = path
         self.undo: list[str] = []
         self.sysctls: dict[str, str] = {}
         self.network = ""
+        try:
+            found = json.loads(self._path.read_text())
+            if found.pop("where") == _where():
+                self.undo, self.sysctls, self.network = found["undo"], found["sysctls"], found["network"]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, CommandFailed):
+            return
 
     def add(self, undo: Iterable[str]) -> None:
         """Note what will take the next change back."""
@@ -284,16 +291,6 @@ class _Record:
         for path in paths:
             self.sysctls.setdefault(str(path), _read(path))
         self._save()
-
-    def load(self) -> None:
-        """Read what a node that was killed has left, if that was here and since the machine was started."""
-        try:
-            found = json.loads(self._path.read_text())
-            if found.pop("where") != _where():
-                return
-            self.undo, self.sysctls, self.network = found["undo"], found["sysctls"], found["network"]
-        except (OSError, ValueError, KeyError, AttributeError):
-            return
 
     def clear(self) -> None:
         """Everything is taken back."""
