@@ -224,6 +224,24 @@ class KernelTests(KernelTestCase):
         await self.kernel.restore()
         self.assertEqual(self.picture(), before)
 
+    async def test_disk_full(self) -> None:
+        """What cannot be written down is not done; the error names the file, also when that must stay."""
+        (self.state / "kernel.new").symlink_to("/dev/full")
+        before = self.picture()
+        for change in (
+            self.kernel.add_taps(TAPS, 1400),
+            self.kernel.add_subnet("lo", ADDRESS, SUBNET, NETWORK),
+        ):
+            with self.assertRaises(CommandFailed) as caught:
+                await change
+            self.assertIn(f"write {self.state}/kernel.json", str(caught.exception))
+            self.assertIn("No space left on device", str(caught.exception))
+        self.assertEqual(self.picture(), before)
+        (self.state / "kernel.json").mkdir()
+        with self.assertRaises(CommandFailed) as caught:
+            await self.kernel.clean()
+        self.assertIn(f"remove {self.state}/kernel.json", str(caught.exception))
+
 
 class BabeldTests(KernelTestCase):
     """A babeld that outlived its node, and the routes of one that did not."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import blake2s
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
@@ -282,27 +282,29 @@ class _Record:
             return
 
     def add(self, undo: Iterable[str]) -> None:
-        """Note what will take the next change back."""
+        """Note what will take the next change back. Raises CommandFailed."""
         self.undo += undo
         self._save()
 
     def note(self, paths: Iterable[Path]) -> None:
-        """Note the values of some sysctls, before they are changed."""
+        """Note the values of some sysctls, before they are changed. Raises CommandFailed."""
         for path in paths:
             self.sysctls.setdefault(str(path), _read(path))
         self._save()
 
     def clear(self) -> None:
-        """Everything is taken back."""
+        """Everything is taken back. Raises CommandFailed."""
         self.undo, self.sysctls, self.network = [], {}, ""
-        self._path.unlink(missing_ok=True)
+        with _failing("remove", self._path):
+            self._path.unlink(missing_ok=True)
 
     def _save(self) -> None:
         found = {"where": _where(), "undo": self.undo, "sysctls": self.sysctls, "network": self.network}
         # Rename alone will do: after a power cut there is nothing to take back.
         new = self._path.with_suffix(".new")
-        new.write_text(json.dumps(found, indent=1))
-        new.replace(self._path)
+        with _failing("write", self._path):
+            new.write_text(json.dumps(found, indent=1))
+            new.replace(self._path)
 
 
 def _where() -> str:
@@ -316,17 +318,22 @@ def _hears_routers(path: Path) -> bool:
 
 
 def _read(path: Path) -> str:
-    try:
+    with _failing("read", path):
         return path.read_text().strip()
-    except OSError as error:
-        raise CommandFailed(command=f"read {path}", status=error.errno, output=error.strerror) from None
 
 
 def _write(path: Path, value: str) -> None:
     """Write where that makes a difference: /proc/sys may well be read-only and right."""
     if _read(path) == value:
         return
-    try:
+    with _failing("write", path):
         path.write_text(value)
+
+
+@contextmanager
+def _failing(verb: str, path: Path) -> Iterator[None]:
+    """Raise CommandFailed where the system refuses what is done to a file inside."""
+    try:
+        yield
     except OSError as error:
-        raise CommandFailed(command=f"write {path}", status=error.errno, output=error.strerror) from None
+        raise CommandFailed(command=f"{verb} {path}", status=error.errno, output=error.strerror) from None
