@@ -224,6 +224,17 @@ class KernelTests(KernelTestCase):
         await self.kernel.restore()
         self.assertEqual(self.picture(), before)
 
+    async def test_half_made(self) -> None:
+        """Taps that could not all be made can be made later; what is in the way is somebody else's."""
+        command("ip", "link", "add", "vifc1", "type", "bridge")
+        before = command("ip", "-o", "link", "show", "type", "tun")
+        with self.assertRaises(CommandFailed):
+            await self.kernel.add_taps(TAPS, 1400)
+        self.assertEqual(command("ip", "-o", "link", "show", "type", "tun"), before)
+        command("ip", "link", "del", "vifc1")
+        await self.kernel.add_taps(TAPS, 1400)
+        self.assertEqual(command("ip", "-o", "link", "show", "type", "tun").count("vif"), len(TAPS))
+
     async def test_disk_full(self) -> None:
         """What cannot be written down is not done; the error names the file, also when that must stay."""
         (self.state / "kernel.new").symlink_to("/dev/full")

@@ -81,34 +81,20 @@ class Kernel:
     async def clean(self) -> None:
         """Remove whatever an earlier run left: our taps, our routes. Raises CommandFailed."""
         await self.restore()
-        left = [name for _, name in socket.if_nameindex() if is_ours(name)]
-        if left:
-            # Only taps: an interface of another kind has its name by chance.
-            links = json.loads(await self._ip("-json", "-details", "link", "show"))
-            taps = {link["ifname"] for link in links if link.get("linkinfo", {}).get("info_kind") == "tun"}
-            await self._batch(_deletion([name for name in left if name in taps]))
+        await self._delete([name for _, name in socket.if_nameindex() if is_ours(name)])
 
     async def add_taps(self, names: Sequence[str], mtu: int) -> None:
         """Make persistent taps that are up, with their link-local address alone. Raises CommandFailed."""
         self._record.add(reversed(_deletion(names)))
-        mode = "eui64" if self._link_local is None else "none"
-        hardware = "" if self._link_local is None else f" address {hardware_address(self._link_local)}"
-        await self._batch(
-            line
-            for name in names
-            for line in (
-                f"tuntap add dev {name} mode tap",
-                f"link set dev {name} mtu {mtu} multicast on addrgenmode {mode}{hardware}",
-                f"ntable change name ndisc_cache dev {name} {RESOLVE}",
-            )
-        )
-        for name in names:
-            for key, value in TAP_SYSCTLS.items():
-                _write(_SYSCTL / name / key, value)
-        lines = [f"link set dev {name} up" for name in names]
-        if self._link_local is not None:
-            lines += [f"address add {self._link_local}/64 dev {name} nodad" for name in names]
-        await self._batch(lines)
+        try:
+            await self._make(names, mtu)
+        except CommandFailed:
+            # What is there already would be in the way of the next try.
+            try:
+                await self._delete(names)
+            except CommandFailed as error:
+                self.log.warn("taps that were only half made stay: {error}", error=error)
+            raise
 
     async def set_mtu(self, names: Sequence[str], mtu: int) -> None:
         """Give taps that are there another MTU. Raises CommandFailed."""
@@ -206,6 +192,34 @@ class Kernel:
         """The lines for ``ip -6 -batch`` that remove all routes of these protocols in our network."""
         network = self._record.network
         return [f"route flush root {network} proto {protocol}" for protocol in protocols if network]
+
+    async def _make(self, names: Sequence[str], mtu: int) -> None:
+        """Make all of them. Raises CommandFailed where some may be there, or half of one."""
+        mode = "eui64" if self._link_local is None else "none"
+        hardware = "" if self._link_local is None else f" address {hardware_address(self._link_local)}"
+        await self._batch(
+            line
+            for name in names
+            for line in (
+                f"tuntap add dev {name} mode tap",
+                f"link set dev {name} mtu {mtu} multicast on addrgenmode {mode}{hardware}",
+                f"ntable change name ndisc_cache dev {name} {RESOLVE}",
+            )
+        )
+        for name in names:
+            for key, value in TAP_SYSCTLS.items():
+                _write(_SYSCTL / name / key, value)
+        lines = [f"link set dev {name} up" for name in names]
+        if self._link_local is not None:
+            lines += [f"address add {self._link_local}/64 dev {name} nodad" for name in names]
+        await self._batch(lines)
+
+    async def _delete(self, names: Sequence[str]) -> None:
+        """Delete those of them that are there and taps: another kind of interface has its name by chance."""
+        if names:
+            links = json.loads(await self._ip("-json", "-details", "link", "show"))
+            taps = {link["ifname"] for link in links if link.get("linkinfo", {}).get("info_kind") == "tun"}
+            await self._batch(_deletion([name for name in names if name in taps]))
 
     async def _add_dummy(self, name: str) -> None:
         """Make an interface that leads nowhere. Raises CommandFailed."""
