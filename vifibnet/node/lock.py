@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from vifibnet.errors import BadInput
@@ -66,8 +67,10 @@ class Lock:
                 "another node runs in this network namespace",
                 "stop it: a machine needs one node only",
             ) from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, b"%d\n" % os.getpid(), 0)
+        # Only for the words above; a full disk keeps nobody from starting.
+        with suppress(OSError):
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, b"%d\n" % os.getpid(), 0)
 
     def release(self) -> None:
         """Let others have it."""

@@ -1,5 +1,7 @@
-"""Paths of sockets, and names of taps. (The lock itself is tested in namespaces.)"""
+"""Paths of sockets, and names of taps. (Who holds the lock is tested in namespaces.)"""
 
+import errno
+import os
 from pathlib import Path
 
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.errors import BadInput
+from vifibnet.node import lock
 from vifibnet.node.lock import SOCKET_PATH_MAX, check_state_path
 from vifibnet.node.taps import client_taps, is_ours, server_taps
 
@@ -29,6 +32,26 @@ class StatePathTests(SynchronousTestCase):
     def test_relative(self) -> None:
         """A relative path is as long as where it leads."""
         self.assertRaises(BadInput, check_state_path, Path("x" * 93))
+
+
+class LockTests(SynchronousTestCase):
+    """The lock on a disk that is full."""
+
+    def test_disk_full(self) -> None:
+        """It is held nevertheless; who holds it is not said."""
+        # Another process may be running this test.
+        self.patch(lock, "NAME", f"\0vifibnet-test-lock-{os.getpid()}")
+        state = Path(self.mktemp())
+        state.mkdir()
+
+        def write(*_: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.patch(os, "pwrite", write)
+        held = lock.Lock(state)
+        self.addCleanup(held.release)
+        error = self.assertRaises(BadInput, lock.Lock, state)
+        self.assertIn("another node uses this directory", str(error))
 
 
 class TapTests(SynchronousTestCase):
