@@ -64,7 +64,7 @@ def _running(processes: set[int], seconds: float) -> set[int]:
 
 
 def _children(state: Path, proc: Path) -> Iterator[tuple[int, int]]:
-    """Each one's number, and a descriptor of it."""
+    """Each one's number, and a descriptor of it. A process of which this cannot be found out is none."""
     for pid in _processes(proc):
         try:
             process = os.pidfd_open(pid)
@@ -72,6 +72,8 @@ def _children(state: Path, proc: Path) -> Iterator[tuple[int, int]]:
             continue
         try:
             ours = _is_child(state, (proc / str(pid) / "cmdline").read_bytes())
+            # In a container the same path may be another directory: that of a node that runs there.
+            ours = ours and os.path.samefile(state, f"{proc}/{pid}/root{state}")
         except OSError:
             ours = False
         if ours:
