@@ -47,15 +47,24 @@ def check(config: NodeConfig, now: datetime | None = None) -> Identity:
     check_directory("--state", config.state)
     check_directory("--log", config.log)
     check_state_path(config.state)
-    # Before the files, which a node that runs may be replacing, and before the ports, which it has.
-    Lock(config.state).release()
+    # Before the files, which a node that runs may be replacing, and before the ports, which it has. Held to
+    # the end: what another start began meanwhile would be taken for what a killed node has left.
+    lock = Lock(config.state)
+    try:
+        return _check_alone(config, now or datetime.now(UTC))
+    finally:
+        lock.release()
+
+
+def _check_alone(config: NodeConfig, now: datetime) -> Identity:
+    """The rest, as long as nobody else may start a node here."""
     settle(config.cert, config.key)
     renewing = config.server is not None
     identity = Identity.load(
         config.ca,
         config.cert,
         config.key,
-        now or datetime.now(UTC),
+        now,
         renewing=renewing,
         vouched=partial(vouched_for, config.state),
     )

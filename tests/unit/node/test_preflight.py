@@ -13,7 +13,7 @@ from tests.directories import short_directory
 from tests.ports import free_port
 from tests.unit.node.fakes import NETWORK, config
 from vifibnet.errors import BadInput
-from vifibnet.node import lock, preflight
+from vifibnet.node import lock, orphans, preflight
 from vifibnet.store.peers import PeerStore
 
 
@@ -137,6 +137,22 @@ class OrderTests(SynchronousTestCase):
         self.patch(preflight, "can_listen", lambda port, kind: False)
         self.addCleanup(lock.Lock(self.directory).release)
         self.assertIn("another node", self.sentence())
+
+    def test_alone(self) -> None:
+        """While the children of a killed node are ended nobody else can start any; afterwards everybody can,
+        also when something is wrong."""
+        self.identify()
+        PeerStore.create(self.directory / "peers.db", NETWORK).close()
+        seen: list[str] = []
+
+        def end(state: Path) -> None:
+            seen.append(str(self.assertRaises(BadInput, lock.Lock, state)))
+
+        self.patch(orphans, "end", end)
+        self.patch(preflight, "can_listen", lambda port, kind: False)
+        self.assertIn("in use", self.sentence())
+        self.assertIn("another node", seen[0])
+        lock.Lock(self.directory).release()
 
     def test_peers(self) -> None:
         """A missing database, a foreign one, and then everything is well and nothing is held."""
