@@ -25,6 +25,7 @@ from vifibnet.node.draining import Draining
 from vifibnet.node.ending import bounded
 from vifibnet.node.ground import Ground
 from vifibnet.node.hearsay import Hearsay
+from vifibnet.node.holdings import Holdings
 from vifibnet.node.ownlog import OwnLog
 from vifibnet.node.parts import Parts
 from vifibnet.node.peertalk import Sights
@@ -64,19 +65,13 @@ class NodeService(Service):
         """Take the lock and begin. Raises BadInput when there is another node, or no peer database."""
         self._own_log.open()
         try:
-            self._lock = self._parts.lock()
-            try:
-                self._authorities = self._parts.authorities()
-                self._trust = self._parts.trust(self._authorities, self._trust_changed)
-                self._parameters = self._parts.parameters(self._authorities, self._parameters_changed)
-                self._store = self._parts.store()
-            except BaseException:
-                self._lock.release()
-                raise
+            held = self._held = Holdings(self._parts, self._trust_changed, self._parameters_changed)
         except BadInput as error:
             self.log.critical("{problem}", problem=str(error))
             self._own_log.close()
             raise
+        self._authorities, self._trust = held.authorities, held.trust
+        self._parameters, self._store = held.parameters, held.store
         super().startService()
         self._started = self._reactor.seconds()
         self._assemble()
@@ -269,10 +264,7 @@ class NodeService(Service):
         await bounded(*within, END, "a tunnel or a port mapping", DeferredList(ends, consumeErrors=True))
         restored = Deferred.fromCoroutine(self._kernel.restore())
         await bounded(*within, RESTORE, "the machine's network", restored)
-        self._authorities.close()
-        self._trust.files.close()
-        self._store.close()
-        self._lock.release()
+        self._held.release()
         self.log.info("node {prefix} has stopped", prefix=str(self._identity.prefix))
         self._own_log.close()
 

@@ -473,10 +473,11 @@ class NodeServiceTests(SynchronousTestCase):
         self.assertIn("--state: taken; wait.", self.own_log())
 
     def test_no_peer_database(self) -> None:
-        """The start fails, and the lock is free again."""
+        """The start fails, and nothing is left of it; the lock is free again."""
         self.parts.path.unlink()
         self.assertRaises(BadInput, self.start)
         self.assertEqual(self.diary, ["lock", "unlock"])
+        self.assertFalse((self.directory / "run").exists())
 
     def test_the_machine_refuses(self) -> None:
         """What cannot be done now is tried again, with a sentence in the log, until it can."""
