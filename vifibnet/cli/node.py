@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
@@ -178,7 +180,15 @@ def makeService(options: Options) -> IService:  # noqa: N802
 
         reactor.seconds = steady()  # type: ignore[method-assign]
         node = NodeService(reactor, SystemRandom(), options.config, options.identity)
+        node.give_up = partial(give_up, reactor)
     return heeding(reactor, node, partial(reread, options, node))
+
+
+def give_up(reactor: Any) -> None:
+    """End the process in order, with exit status 1, after which systemd starts another."""
+    # twistd itself ends with 0 when the reactor is stopped. Nothing that matters is left to be done by then.
+    atexit.register(os._exit, 1)
+    reactor.callWhenRunning(reactor.stop)
 
 
 async def reread(

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from vifibnet.errors import BadInput
 from vifibnet.model.addresses import Prefix
@@ -44,7 +45,7 @@ START, LEAVE, RETRACT, END, RESTORE = 0.3, 0.9, 0.8, 2.0, 0.8
 
 
 class NodeService(Service):
-    """One node. It runs until it is stopped, whatever its children do."""
+    """One node. It runs until it is stopped, whatever its children do; ``give_up`` is called if it cannot."""
 
     log = Logger()
 
@@ -58,6 +59,7 @@ class NodeService(Service):
         self._identity = identity
         self._parts = parts or Parts(reactor, rng, config, identity)
         self._own_log = OwnLog(config.log, config.verbose)
+        self.give_up: Callable[[], None] = lambda: None
 
     # -- start ------------------------------------------------------------------------------------------
 
@@ -76,7 +78,7 @@ class NodeService(Service):
         self._started = self._reactor.seconds()
         self._assemble()
         self._starting = Deferred.fromCoroutine(self._start())
-        self._starting.addErrback(lambda failure: self.log.failure("the start failed", failure))
+        self._starting.addErrback(self._start_failed)
 
     def _assemble(self) -> None:
         """Make the parts and tell each who wants to hear of it."""
@@ -215,6 +217,12 @@ class NodeService(Service):
         self._hearsay.startService()
         self._talk.startService()
         self._where.start()
+
+    def _start_failed(self, failure: Failure) -> None:
+        """A process that does nothing would keep whoever watches over it from starting another."""
+        self.log.failure("the start failed", failure)
+        if self.running:
+            self.give_up()
 
     def _start_child(self, name: str, child: Service) -> None:
         """Start one; the node lives without it."""

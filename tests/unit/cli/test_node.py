@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,6 +14,43 @@ from vifibnet.model.parameters import PARAMETERS
 from vifibnet.node.config import NodeConfig
 
 REQUIRED = ("--ca", "/x/ca.pem", "--cert", "/x/cert.crt", "--key", "/x/cert.key")
+
+TWISTD = "from twisted.scripts.twistd import run; run()"
+
+FAILING = """
+from twisted.application.service import Application, Service
+from twisted.internet import reactor
+from vifibnet.cli.node import give_up
+
+class Failing(Service):
+    def startService(self):
+        give_up(reactor)
+
+    def stopService(self):
+        print("stopped in order")
+
+application = Application("failing")
+Failing().setServiceParent(application)
+"""
+"""An application whose start fails."""
+
+
+class GiveUpTests(SynchronousTestCase):
+    """A real twistd."""
+
+    def test_status(self) -> None:
+        """Everything is stopped, and the exit status says that it was not wanted."""
+        file = Path(self.mktemp())
+        file.write_text(FAILING)
+        pid = file.with_name("twistd.pid").absolute()
+        done = subprocess.run(
+            [sys.executable, "-c", TWISTD, "-n", f"--pidfile={pid}", "-y", file],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertIn("stopped in order", done.stdout)
+        self.assertIn("Server Shut Down", done.stdout)
+        self.assertFalse(pid.exists())
 
 
 class OptionsTests(SynchronousTestCase):

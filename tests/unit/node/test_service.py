@@ -488,6 +488,25 @@ class NodeServiceTests(SynchronousTestCase):
         self.reactor.pump([0.1] * 60)
         self.assertIn("babeld starts", self.diary)
 
+    def test_the_start_fails(self) -> None:
+        """Of anything else, and the process is to end; a stop in between is only a stop."""
+        given_up: list[str] = []
+        for broken in (OSError("no"), ValueError("no")):
+            gate: Deferred[None] = Deferred()
+            self.parts.fake_kernel.gate = gate
+            service = self.start()
+            service.give_up = lambda: given_up.append("over")
+            gate.errback(broken)
+            self.assertEqual(len(self.flushLoggedErrors(type(broken))), 1)
+            self.assertIn("the start failed", self.own_log())
+            self.stop()
+        self.assertEqual(given_up, ["over"] * 2)
+        self.parts.fake_kernel.gate = Deferred()
+        self.start().give_up = lambda: given_up.append("over")
+        self.stop()
+        self.assertEqual(len(given_up), 2)
+        self.flushLoggedErrors()
+
     def test_stop_while_the_machine_refuses(self) -> None:
         """A stop in between is a stop."""
         self.parts.fake_kernel.failures = 10
