@@ -27,7 +27,7 @@ from tests.integration.namespaces import Namespace, ReactorInside, command, even
 from tests.unit.pki.making import identity, trusted_directory, write_identity
 from vifibnet.model.addresses import Prefix
 from vifibnet.model.endpoints import Endpoint
-from vifibnet.node import orphans
+from vifibnet.node import orphans, watchdog
 from vifibnet.node.openvpn import OpenVPNClient, OpenVPNSettings
 from vifibnet.node.openvpnserver import OpenVPNServer
 from vifibnet.node.preflight import refusal
@@ -258,6 +258,25 @@ class FailureTests(TunnelTestCase):
         await eventually(lambda: reasons, "a reason", timeout=3)
         self.assertIn("lost (", reasons[0])
         self.assertEqual(server.supervisor.state, "stopped")
+
+    async def test_hung_server(self) -> None:
+        """One that hangs is replaced, also when it does so again before it listens; who is connected to one
+        that is well does not notice that it is watched."""
+        self.patch(watchdog, "INTERVAL", 0.25)
+        server, client = await self.tunnel()
+        await deferLater(reactor, 2 * watchdog.PATIENCE * watchdog.INTERVAL)
+        self.assertTrue(client.up)
+        for number in (1, 2):
+            hung = server.supervisor.child
+            assert hung is not None
+            os.kill(hung.pid or 0, signal.SIGSTOP)
+            await eventually(lambda: server.supervisor.child not in (None, hung), "another", 5)  # noqa: B023
+            status = server.supervisor.status()
+            self.assertEqual(status.restarts, number)
+            self.assertIn("hung, and was killed", status.complaint)
+        await self.listening()
+        await within(1, server.stopService())
+        self.assertEqual(self.host.processes("openvpn"), [])
 
     async def test_kick(self) -> None:
         """A peer that is kicked is gone at once."""

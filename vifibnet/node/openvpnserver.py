@@ -23,6 +23,7 @@ from vifibnet.node.drain import Emptying, Leaving
 from vifibnet.node.management import ManagementLink
 from vifibnet.node.openvpn import FAREWELL
 from vifibnet.node.supervisor import Exit, Supervisor
+from vifibnet.node.watchdog import Watchdog
 from vifibnet.wire import openvpn as wire
 from vifibnet.wire.openvpn import OpenVPNSettings
 
@@ -101,13 +102,19 @@ class OpenVPNServer(Service):
         self._poll.clock = reactor
         self._polled = 0.0
         self._settings = settings
-        self.supervisor = Supervisor(
-            reactor,
+        self.supervisor = self._new_supervisor(rng)
+        # It is asked who is connected more often than the watchdog looks.
+        self._watchdog = Watchdog(reactor, self.supervisor.hangs)
+
+    def _new_supervisor(self, rng: Random) -> Supervisor:
+        return Supervisor(
+            self._reactor,
             rng,
-            f"openvpn server {tap} ({port} {proto})",
+            f"openvpn server {self.tap} ({self.port} {self.proto})",
             self._command,
-            log=settings.log_file(tap),
+            log=self._settings.log_file(self.tap),
             before=self._prepare,
+            on_start=lambda _: self._watchdog.start(),
             on_end=self._ended,
             explain=wire.complaint,
             insist=FAREWELL,
@@ -266,6 +273,7 @@ class OpenVPNServer(Service):
 
     def _status(self, event: wire.Status) -> None:
         """Whoever is not in the table any more is gone: it has come before the table was written."""
+        self._watchdog.answered()
         rows = {client.cid: client for client in event.clients}
         before = len(self.served)
         self.served = {
@@ -282,6 +290,7 @@ class OpenVPNServer(Service):
 
     def _ended(self, end: Exit) -> None:
         """The process has ended, and with it every tunnel it had."""
+        self._watchdog.stop()
         self._management.close()
         self._end_emptying()
         if self.served:

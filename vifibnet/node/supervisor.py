@@ -35,14 +35,18 @@ REPORTED_LINES = 5
 @dataclass(frozen=True)
 class Exit:
     """How a run ended: with a ``status`` or by a ``signal`` (the other is None; both are when it could not be
-    started), its last lines of ``output``, and how many seconds it ``ran``. Its text is a clause."""
+    started), its last lines of ``output``, how many seconds it ``ran``, and whether it was killed because it
+    ``hung``. Its text is a clause."""
 
     status: int | None
     signal: int | None
     output: tuple[str, ...] = ()
     ran: float = 0.0
+    hung: bool = False
 
     def __str__(self) -> str:
+        if self.hung:
+            return "hung, and was killed"
         if self.signal is not None:
             return f"ended by {Signals(self.signal).name}"
         return "could not be started" if self.status is None else f"ended with status {self.status}"
@@ -64,6 +68,7 @@ class Child(ProcessProtocol):
         self._log_start = 0
         self._output = b""
         self._began = 0.0
+        self._hung = False
         self._waiting: list[Deferred[None]] = []
 
     def start(self) -> None:
@@ -107,8 +112,9 @@ class Child(ProcessProtocol):
                 if call.active():
                     call.cancel()
 
-    def kill(self) -> None:
-        """SIGKILL, for what is beyond repair."""
+    def kill(self, *, hung: bool = False) -> None:
+        """SIGKILL, for what is beyond repair, or because it ``hung``: that heeds no other signal."""
+        self._hung = hung
         self._signal("KILL")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
@@ -125,7 +131,8 @@ class Child(ProcessProtocol):
         lines = [line for line in self._output.decode(errors="replace").splitlines() if line.strip()]
         ran = self._reactor.seconds() - self._began
         value: Any = reason.value
-        self.ended.callback(Exit(value.exitCode, value.signal, tuple(lines[-OUTPUT_LINES:]), ran))
+        output = tuple(lines[-OUTPUT_LINES:])
+        self.ended.callback(Exit(value.exitCode, value.signal, output, ran, self._hung))
         waiting, self._waiting = self._waiting, []
         for gone in waiting:
             gone.callback(None)
@@ -210,6 +217,11 @@ class Supervisor(Service):
     def restart(self) -> None:
         """Kill the program and start it again at once, also if it waits for its next try."""
         self._happen(Event.RESTART)
+
+    def hangs(self) -> None:
+        """Kill the program, which does nothing any more: a failure like any other."""
+        if self.state is State.RUNNING and self.child is not None:
+            self.child.kill(hung=True)
 
     def status(self) -> ChildStatus:
         """Where it is, and what it has behind it."""

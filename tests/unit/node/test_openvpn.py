@@ -19,6 +19,7 @@ from vifibnet.model.endpoints import Endpoint
 from vifibnet.node.drain import LOOK, UNDERWAY
 from vifibnet.node.openvpn import OpenVPNClient, OpenVPNSettings
 from vifibnet.node.openvpnserver import COMPANY, OpenVPNServer
+from vifibnet.node.watchdog import INTERVAL, PATIENCE
 from vifibnet.wire.openvpn import REFUSED_PLACES
 
 PEER = Prefix.parse("1/16")
@@ -271,6 +272,24 @@ class ServerTests(OpenVPNTestCase):
         self.start(replace(self.settings, hello=15))
         self.reactor.pump([1] * 10)
         self.assertEqual(self.management.heard(), ["status 3"] * 2)
+
+    def test_hangs(self) -> None:
+        """Whether it never listens, or listens no more: it is killed, and another one started. One that
+        answers now and then is not."""
+        for connected in (False, True):
+            self.start(self.settings)
+            process = self.reactor.children[-1]
+            for _ in range(3 * connected):
+                self.reactor.pump([INTERVAL] * PATIENCE)
+                self.table()
+            self.reactor.pump([INTERVAL] * PATIENCE)
+            self.assertEqual(process.signals, [])
+            self.reactor.advance(INTERVAL)
+            self.assertEqual(process.signals, ["KILL"])
+            status = self.server.supervisor.status()
+            self.assertEqual((status.restarts, status.complaint), (1, "hung, and was killed"))
+            self.reactor.advance(1)
+            self.assertEqual(self.server.supervisor.state, "running")
 
     def test_polls_calmly(self) -> None:
         """While nobody is missed it is asked less often."""
