@@ -25,6 +25,7 @@ from tests.integration.namespaces import Namespace, ReactorInside, command, even
 from tests.unit.pki.making import identity, trusted_directory, write_identity
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.model.endpoints import Endpoint
+from vifibnet.node import watchdog
 from vifibnet.node.babeld import Babeld, BabeldSettings, Interface
 from vifibnet.node.kernel import Kernel
 from vifibnet.node.openvpn import OpenVPNClient, OpenVPNSettings
@@ -512,6 +513,24 @@ class ChangeTests(TestCase):
             await eventually(lambda node=two: len(node.routes()) == 2, "routes")  # type: ignore[misc]
             await deferLater(reactor, 3)
             self.assertEqual([pings.lost() for pings in all_pings], [0, 0, 0])
+
+    async def test_hang(self) -> None:
+        """A babeld that hangs is replaced, also when it does so again before it answers; one that is well is
+        not."""
+        self.patch(watchdog, "INTERVAL", 0.25)
+        node = Node(self, 1)
+        await node.start()
+        for number in (1, 2):
+            await deferLater(reactor, 2 * watchdog.PATIENCE * watchdog.INTERVAL * (2 - number))
+            hung = node.babeld.supervisor.child
+            assert hung is not None
+            os.kill(hung.pid or 0, signal.SIGSTOP)
+            await eventually(lambda: node.babeld.supervisor.child not in (None, hung), "another", 5)  # noqa: B023
+            status = node.babeld.supervisor.status()
+            self.assertEqual(status.restarts, number)
+            self.assertIn("hung, and was killed", status.complaint)
+        await eventually(lambda: node.babeld.xroutes, "its own route again")
+        await within(1, node.stop())
 
     async def test_restart(self) -> None:
         """Another hello interval, and the first key, need another start on every node: no ping is lost."""

@@ -27,6 +27,7 @@ from vifibnet.node.monitor import Monitor
 from vifibnet.node.pace import CALM
 from vifibnet.node.supervisor import Child, Exit, Supervisor
 from vifibnet.node.told import Item, Told
+from vifibnet.node.watchdog import Watchdog
 from vifibnet.node.ways import Ways
 from vifibnet.wire import babeld as wire
 from vifibnet.wire.babeld import BabeldSettings, Interface, Neighbour, Route, Xroute
@@ -107,6 +108,7 @@ class Babeld(Service):
             on_start=self._started,
             on_end=self._ended,
         )
+        self._watchdog = Watchdog(reactor, self.supervisor.hangs, self._ask_for_life)
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
@@ -249,8 +251,10 @@ class Babeld(Service):
         self._ways.started(hold, LEARN * self._settings.update)
         self._watcher = self._new_watcher()
         self._watcher.startService()
+        self._watchdog.start()
 
     def _ended(self, end: Exit) -> None:
+        self._watchdog.stop()
         self._watcher.stopService()
         self._link, self._known = None, False
         self._settings.configuration_file.unlink(missing_ok=True)
@@ -258,11 +262,20 @@ class Babeld(Service):
 
     def known(self, link: Monitor, told: Told) -> None:
         """babeld has told all that it has (as a Listener of its monitor, like ``lost`` and ``changed``)."""
+        self._watchdog.answered()
         self._link, self._known = link, True
         self._replace(told)
         waiting, self._waiting = self._waiting, []
         for linked in waiting:
             linked.callback(link)
+
+    def _ask_for_life(self) -> None:
+        """Whatever it answers will do. Without a connection there is nobody to ask, and no answer."""
+        if self._link is not None:
+            answer = self._link.ask(wire.NOTHING)
+            answer.addCallbacks(
+                lambda _: self._watchdog.answered(), lambda failure: failure.trap(ConnectionError)
+            )
 
     def _greet(self) -> None:
         """Tell a newcomer of our subnet: of itself babeld would not, until its next full update."""
@@ -286,6 +299,8 @@ class Babeld(Service):
 
     def lost(self, link: Monitor) -> None:
         """A connection has ended; another one will come if babeld runs on."""
+        # Only one that lives hangs up.
+        self._watchdog.answered()
         if self._link is link:
             self._link = None
 

@@ -27,6 +27,9 @@ RTT_DECAY = 24
 """What a new round-trip time counts beside those before, of 256; there is one in three hellos. With babeld's
 own 42 the cost of a tunnel changes with almost every one, and then babeld tells all its routes anew."""
 
+NOTHING = ""
+"""A line that changes nothing and tells of nothing: it is answered with ``ok``."""
+
 KEY_LENGTHS = range(16, 33)
 """How many bytes a key may have: blake2s takes no more, and fewer could be guessed."""
 

@@ -23,6 +23,7 @@ from vifibnet.interfaces import IKernel
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.model.ways import Health, Place, Way
 from vifibnet.node.babeld import Babeld, BabeldSettings, Interface, Xroute
+from vifibnet.node.watchdog import INTERVAL, PATIENCE
 
 KEY = bytes(range(16))
 GREETING = ("BABEL 1.0", "version babeld-1.12.1", "host h", "my-id 04:53:7e:30:78:30:2a:4e", "ok")
@@ -126,6 +127,12 @@ class BabeldTests(SynchronousTestCase):
         protocol.dataReceived("".join(f"{line}\n" for line in lines).encode())
         self.reactor.advance(0)
 
+    def live(self, protocol: Any, seconds: int) -> None:
+        """Time passes, in which babeld answers whatever it may be asked."""
+        for _ in range(seconds):
+            self.reactor.advance(1)
+            self.say(protocol, "ok")
+
     def test_start(self) -> None:
         """What a killed one left is gone before it starts."""
         self.assertEqual(self.prepared, 1)
@@ -224,6 +231,37 @@ class BabeldTests(SynchronousTestCase):
         self.reactor.advance(1)
         self.assertEqual((self.babeld.interfaces, self.reactor.getDelayedCalls()), ((), []))
 
+    def test_hangs(self) -> None:
+        """Whether it never takes our connection, or answers no more: it is killed, and another started."""
+        for connected in (False, True):
+            process = self.reactor.children[0]
+            protocol = self.connect(UP) if connected else None
+            self.reactor.pump([INTERVAL] * PATIENCE)
+            self.assertEqual(process.signals, [])
+            self.reactor.advance(INTERVAL)
+            self.assertEqual(process.signals, ["KILL"])
+            self.assertEqual(self.babeld.supervisor.status().complaint, "hung, and was killed")
+            if protocol is not None:
+                protocol.connectionLost(Failure(ConnectionDone()))
+            self.reactor.advance(1)
+            self.assertEqual(len(self.reactor.children), 1)
+        self.assertEqual(self.babeld.supervisor.history.restarts, 2)
+
+    def test_lives(self) -> None:
+        """Any answer is one, also a late one; and so is that it hangs up."""
+        protocol = self.connect(UP)
+        for word in ("ok", "no", "bad"):
+            protocol.transport.clear()
+            self.reactor.pump([INTERVAL] * PATIENCE)
+            self.assertEqual(protocol.transport.value(), b"\n" * PATIENCE)
+            self.say(protocol, *[word] * PATIENCE)
+        for _ in range(PATIENCE):
+            self.reactor.pump([INTERVAL] * PATIENCE)
+            protocol.connectionLost(Failure(ConnectionDone()))
+            self.reactor.advance(0.1)
+            protocol = self.connect(UP)
+        self.assertEqual(self.reactor.processes[0].signals, [])
+
     def change(self, **settings: Any) -> Deferred[None]:
         """Change settings."""
         self.settings = replace(self.settings, **settings)
@@ -302,8 +340,7 @@ class BabeldTests(SynchronousTestCase):
         self.reactor.children[0].end(signal=9)
         protocol.connectionLost(Failure(ConnectionDone()))
         self.reactor.advance(1)
-        self.connect(UP)
-        self.reactor.pump([1] * 92)
+        self.live(self.connect(UP), 92)
         self.assertEqual(len(self.kept), 1)
         self.reactor.advance(1)
         self.assertEqual(self.kept[1:], [([], ["2001:db8:42:7::/64"])])
@@ -343,7 +380,7 @@ class BabeldTests(SynchronousTestCase):
         protocol = self.connect(UP, neighbour(), route())
         self.reactor.advance(100)
         self.say(protocol, route("change", "yes", 65535))
-        self.reactor.pump([1] * 62)
+        self.live(protocol, 62)
         self.assertEqual(len(self.kept), 1)
         self.reactor.advance(1)
         self.assertEqual(self.kept[1:], [([], ["2001:db8:42:7::/64"])])
