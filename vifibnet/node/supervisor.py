@@ -11,7 +11,7 @@ from signal import Signals
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
@@ -95,8 +95,8 @@ class Child(ProcessProtocol):
         return self.transport.pid if self.transport is not None else None
 
     async def stop(self, grace: float = 3.0, insist: float | None = None) -> None:
-        """SIGTERM, again after ``insist`` seconds, after ``grace`` seconds SIGKILL; returns when the process
-        is gone."""
+        """SIGTERM, again after ``insist`` seconds, after ``grace`` seconds SIGKILL, or when it is cancelled;
+        returns when the process is gone."""
         if self.ended.called or self.transport is None:
             return
         gone: Deferred[None] = Deferred()
@@ -107,6 +107,10 @@ class Child(ProcessProtocol):
             calls.append(self._reactor.callLater(insist, self._signal, "TERM"))
         try:
             await gone
+        except CancelledError:
+            # Who does not wait any longer may end before the time of grace has.
+            self.kill()
+            raise
         finally:
             for call in calls:
                 if call.active():
@@ -205,14 +209,20 @@ class Supervisor(Service):
         self._happen(Event.START)
 
     def stopService(self) -> Deferred[None]:
-        """Stop it; fires when the process is gone."""
+        """Stop it; fires when the process is gone. Cancelled, it kills the process."""
         super().stopService()
-        done: Deferred[None] = Deferred()
+        done: Deferred[None] = Deferred(self._stop_now)
         self._stops.append(done)
         self._happen(Event.STOP)
         if self.state is State.STOPPED:
             self._stopped()
         return done
+
+    def _stop_now(self, done: Deferred[None]) -> None:
+        """Nobody waits any longer for the end of a stop."""
+        self._stops.remove(done)
+        if self.child is not None:
+            self.child.kill()
 
     def restart(self) -> None:
         """Kill the program and start it again at once, also if it waits for its next try."""

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -309,6 +309,8 @@ class Tunnels(Service):
         link.stopping = True
         link.emptying.cancel()
         stopped = Deferred.fromCoroutine(link.client.stop(farewell=farewell))
+        # Nobody waits for it any longer: it is killed then.
+        stopped.addErrback(lambda failure: failure.trap(CancelledError))
         return stopped.addErrback(
             lambda failure: self.log.failure("{tap} cannot be stopped", failure, tap=link.tap)
         )

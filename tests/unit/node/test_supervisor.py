@@ -10,13 +10,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger, LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.unit.node.processes import FakeReactor
 from vifibnet.errors import CommandFailed
 from vifibnet.model.supervision import LONG_ENOUGH, LONGEST_DELAY, WELL_AFTER, State
+from vifibnet.node.ending import bounded
 from vifibnet.node.supervisor import Child, Exit, Supervisor, run
 
 
@@ -86,6 +88,16 @@ class ChildTests(SynchronousTestCase):
         for stop in stops:
             self.successResultOf(stop)
         self.assertEqual(self.reactor.processes[0].signals[-1], "KILL")
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_no_longer_waited_for(self) -> None:
+        """A stop that is cancelled leaves nothing behind, neither the program nor a call."""
+        self.reactor.obeys = ("KILL",)
+        self.child.start()
+        stop = Deferred.fromCoroutine(self.child.stop(insist=0.2))
+        stop.cancel()
+        self.failureResultOf(stop, CancelledError)
+        self.assertEqual(self.reactor.processes[0].signals, ["TERM", "KILL"])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_never_started(self) -> None:
@@ -226,6 +238,20 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(len(self.reactor.processes), 1)
         self.successResultOf(supervisor.stopService())
 
+    def test_stop_no_longer_waited_for(self) -> None:
+        """Who does not wait any longer has the program killed; others may wait for that."""
+        self.reactor.obeys = ()
+        supervisor = self.supervisor()
+        supervisor.startService()
+        impatient, patient = supervisor.stopService(), supervisor.stopService()
+        impatient.cancel()
+        self.failureResultOf(impatient, CancelledError)
+        self.assertEqual(self.reactor.processes[0].signals, ["TERM", "KILL"])
+        self.assertNoResult(patient)
+        self.reactor.processes[0].end(signal=9)
+        self.successResultOf(patient)
+        self.assertEqual((supervisor.state, self.reactor.getDelayedCalls()), ("stopped", []))
+
     def test_stop_waiting(self) -> None:
         """Nothing follows a stop while it waited to start again."""
         supervisor = self.supervisor()
@@ -334,6 +360,36 @@ class SupervisorTests(SynchronousTestCase):
         self.successResultOf(stop)
         self.assertEqual((supervisor.state, self.reactor.children), ("stopped", []))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+class StubbornTests(TestCase):
+    """Real programs that do not end when they are told to, and whose end is not waited for."""
+
+    timeout = 20
+
+    async def check(self, program: str) -> None:
+        """They have gone as soon as nobody waits for it any more."""
+        command = ["sh", "-c", f"{program}; exec sleep 60"]
+        gone: Deferred[Exit] = Deferred()
+        supervisor = Supervisor(reactor, Random(), "stubborn", lambda: command, on_end=gone.callback)
+        supervisor.startService()
+        child = Child(reactor, command)
+        child.start()
+        await deferLater(reactor, 0.2)
+        stops = (supervisor.stopService(), gone), (Deferred.fromCoroutine(child.stop()), child.ended)
+        for stop, ended in stops:
+            await bounded(reactor, Logger(), 0.2, "it", stop)
+            end = await ended
+            self.assertEqual(end.signal, 9)
+            self.assertLess(end.ran, 2.0)
+
+    async def test_deaf(self) -> None:
+        """They ignore SIGTERM."""
+        await self.check("trap '' TERM")
+
+    async def test_hung(self) -> None:
+        """They were stopped."""
+        await self.check("kill -STOP $$")
 
 
 class RunTests(TestCase):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unit.node.fakes import NETWORK, FakeClient, FakeLeaving, clock, config, endpoint, node
@@ -585,6 +586,23 @@ class TunnelsTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.pass_time(REFRESH * 2, 1.0)
         self.assertEqual(len(self.clients), 2)
+
+    def test_cancelled_stop(self) -> None:
+        """Who waits no longer makes each client do so, too; that is no error."""
+        cancelled: list[str] = []
+
+        async def hang(*, farewell: bool = True) -> None:
+            await Deferred(lambda _: cancelled.append("client"))
+
+        self.know(1, 2)
+        self.start()
+        for client in self.running():
+            client.stop = hang  # type: ignore[method-assign]
+        stop = self.tunnels.stopService()
+        self.assertNoResult(stop)
+        stop.cancel()
+        self.successResultOf(stop)
+        self.assertEqual(cancelled, ["client"] * 2)
 
     def test_change(self) -> None:
         """Fewer are wanted: the surplus is emptied and ends. More: the new taps are used."""
