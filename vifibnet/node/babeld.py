@@ -239,12 +239,13 @@ class Babeld(Service):
 
     async def _prepare(self) -> None:
         """babeld refuses to start over the files that a killed one left."""
+        await self._kernel.flush_routes()
         for path in (self._settings.socket, self._settings.pid_file):
             with suppress(FileNotFoundError):
                 path.unlink()
+        # Only now: the settings may have changed while the routes were removed.
         file = self._settings.configuration_file
         write_atomically(file, wire.configuration(self._settings).encode(), mode=0o600, overwrite=True)
-        await self._kernel.flush_routes()
 
     def _started(self, child: Child) -> None:
         hold = HOLD[0] + HOLD[1] * self._settings.hello

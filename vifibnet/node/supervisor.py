@@ -272,9 +272,10 @@ class Supervisor(Service):
     async def _try(self) -> None:
         """One run, from the hook before it to its end."""
         try:
-            child = Child(self._reactor, self._command(), log=self._log_file)
             if self._before is not None:
                 await self._before()
+            # Meanwhile the settings may have changed.
+            child = Child(self._reactor, self._command(), log=self._log_file)
             wanted = self.state is State.PREPARING
             if wanted:
                 child.start()

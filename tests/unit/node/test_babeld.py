@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -70,6 +70,7 @@ class BabeldTests(SynchronousTestCase):
         )
         self.announced = 0
         self.prepared = 0
+        self.flushed: Deferred[None] = succeed(None)
         self.kept: list[tuple[list[str], list[str]]] = []
         self.babeld.startService()
 
@@ -85,6 +86,7 @@ class BabeldTests(SynchronousTestCase):
 
     async def flush_routes(self) -> None:
         self.prepared += 1
+        await self.flushed
 
     async def announce(self) -> None:
         self.announced += 1
@@ -315,6 +317,18 @@ class BabeldTests(SynchronousTestCase):
         self.reactor.children[0].end(signal=9)
         self.successResultOf(self.change(key=KEY * 2))
         self.reactor.advance(1)
+        self.assertIn((KEY * 2).hex(), (self.state / "vifibnet-babeld.conf").read_text())
+
+    def test_change_before_start(self) -> None:
+        """So is one that is about to be started."""
+        self.flushed = Deferred()
+        self.reactor.children[0].end(signal=9)
+        self.reactor.advance(1)
+        self.assertEqual(self.babeld.supervisor.state, "preparing")
+        self.successResultOf(self.change(key=KEY * 2, verbose=3))
+        self.flushed.callback(None)
+        command = self.reactor.children[0].command
+        self.assertEqual(command[command.index("-d") + 1], "3")
         self.assertIn((KEY * 2).hex(), (self.state / "vifibnet-babeld.conf").read_text())
 
     def test_change_and_stop(self) -> None:

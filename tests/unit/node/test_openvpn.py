@@ -446,6 +446,21 @@ class ServerTests(OpenVPNTestCase):
         self.assertEqual(command[command.index("--max-clients") + 1], str(7 + REFUSED_PLACES))
         self.assertEqual(command[command.index("--tun-mtu") + 1], "1300")
 
+    def test_change_before_start(self) -> None:
+        """They count for one that is about to be started, too."""
+        fitted: Deferred[None] = Deferred()
+        self.server = OpenVPNServer(
+            self.reactor, Random(1), self.settings, "vifs1", 1195, "udp", self.changed,
+            before=lambda: fitted, several=lambda: self.several,
+        )  # fmt: skip
+        self.server.startService()
+        self.several = True
+        self.server.change(replace(self.settings, mtu=1300))
+        fitted.callback(None)
+        command = self.reactor.processes[1].command
+        self.assertEqual(command[command.index("--tun-mtu") + 1], "1300")
+        self.assertIn("--multihome", command)
+
     def test_rehome(self) -> None:
         """With a second address it is started anew, its tap emptied first; with a third one it is not."""
         [process] = self.reactor.processes
