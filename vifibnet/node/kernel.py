@@ -21,7 +21,7 @@ from zope.interface import implementer
 from vifibnet.errors import CommandFailed
 from vifibnet.interfaces import IKernel
 from vifibnet.model.ways import Place, Way
-from vifibnet.node.supervisor import run
+from vifibnet.node.command import run
 from vifibnet.node.taps import is_ours
 
 BABEL = "42"

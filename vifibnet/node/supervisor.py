@@ -18,7 +18,6 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from vifibnet.errors import CommandFailed
 from vifibnet.model.status import ChildStatus
 from vifibnet.model.supervision import WELL_AFTER, Event, History, State, after, delay
 
@@ -350,43 +349,3 @@ class Supervisor(Service):
 
     def _broken(self, failure: Failure) -> None:
         self.log.failure("{program}: the supervisor failed", failure, program=self._program)
-
-
-class _Run(ProcessProtocol):
-    """Feeds a program its input and collects all its output."""
-
-    def __init__(self, stdin: bytes) -> None:
-        self.ended: Deferred[Any] = Deferred()
-        self.output = b""
-        self._stdin = stdin
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        transport.write(self._stdin)
-        transport.closeStdin()
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        self.output += data
-
-    def processEnded(self, reason: Failure) -> None:
-        self.ended.callback(reason.value)
-
-
-async def run(reactor: Any, command: Sequence[str], stdin: bytes = b"", timeout: float = 5.0) -> str:
-    """Run a program to its end and return its output.
-
-    Raises CommandFailed, also when it has not ended after ``timeout`` seconds.
-    """
-    process = _Run(stdin)
-    try:
-        transport = reactor.spawnProcess(process, command[0], list(command), ENVIRONMENT)
-    except OSError as error:
-        raise CommandFailed(command=" ".join(command), status=error.errno, output=error.strerror) from None
-    late = reactor.callLater(timeout, transport.signalProcess, "KILL")
-    end = await process.ended
-    output = process.output.decode(errors="replace").strip()
-    if late.active():
-        late.cancel()
-    if end.exitCode != 0:
-        raise CommandFailed(command=" ".join(command), status=end.exitCode or end.signal, output=output)
-    return output

@@ -19,7 +19,7 @@ from tests.unit.node.processes import FakeReactor
 from vifibnet.errors import CommandFailed
 from vifibnet.model.supervision import LONG_ENOUGH, LONGEST_DELAY, WELL_AFTER, State
 from vifibnet.node.ending import bounded
-from vifibnet.node.supervisor import Child, Exit, Supervisor, run
+from vifibnet.node.supervisor import Child, Exit, Supervisor
 
 
 class ChildTests(SynchronousTestCase):
@@ -390,35 +390,3 @@ class StubbornTests(TestCase):
     async def test_hung(self) -> None:
         """They were stopped."""
         await self.check("kill -STOP $$")
-
-
-class RunTests(TestCase):
-    """Programs that are run to their end."""
-
-    async def refusal(self, *command: str, timeout: float = 5.0) -> str:
-        """What the error says that running it ends with."""
-        try:
-            await run(reactor, command, timeout=timeout)
-        except CommandFailed as error:
-            return str(error)
-        raise AssertionError(f"{command} did not fail")
-
-    async def test_output(self) -> None:
-        """Its input goes in, its output comes out."""
-        self.assertEqual(await run(reactor, ["cat"], b"words\n" * 20000), ("words\n" * 20000).strip())
-
-    async def test_failure(self) -> None:
-        """What it said is in the error."""
-        said = await self.refusal("ls", "/nowhere")
-        self.assertEqual(
-            said, "ls /nowhere ended with status 2: ls: cannot access '/nowhere': No such file or directory"
-        )
-
-    async def test_timeout(self) -> None:
-        """What does not end is killed."""
-        said = await self.refusal("sleep", "60", timeout=0.1)
-        self.assertEqual(said, "sleep 60 ended with status 9: ")
-
-    async def test_not_there(self) -> None:
-        """A program that is not installed is an error, too."""
-        self.assertIn("No such file", await self.refusal("vifibnet-nothing"))
