@@ -325,7 +325,7 @@ class Supervisor(Service):
         news = self.history.is_news(complaint)
         self.history = self.history.failed(self._entered, end.ran, complaint)
         wait = delay(self.history.short, end.ran, self._rng)
-        lines = end.output[-REPORTED_LINES:] if news and end.output[-1:] != (reason,) else ()
+        lines = end.output[-REPORTED_LINES:] if news and end.output != (reason,) else ()
         report = self.log.error if news else self.log.debug
         report(
             "{program} {complaint}; it is started again in {delay:.1f} s{lines}",

@@ -194,6 +194,19 @@ class SupervisorTests(SynchronousTestCase):
         self.assertRegex(formatEvent(events[0]) or "", r"^program is well again after 4 failures, 4\.\d s$")
         self.assertEqual(len(told("bad key")), 1)
 
+    def test_last_words(self) -> None:
+        """Where the complaint is the last of its log's lines, those before are told, too; a single one is
+        told once."""
+        for words, lines in (("no socket\ngiving up", "\n  no socket\n  giving up"), ("giving up", "")):
+            supervisor = self.supervisor()
+            supervisor.startService()
+            with capturedLogs() as events:
+                self.reactor.children[0].say(f"{words}\n")
+                self.reactor.children[0].end(1)
+            (said,) = [formatEvent(event) for event in events if event["log_level"] >= LogLevel.warn]
+            self.assertRegex(said, rf"^program ended with status 1: giving up; .* in 0\.\d s{lines}$")
+            supervisor.stopService()
+
     def test_quiet_loop(self) -> None:
         """What fails for a day, each time for another reason, says so three times."""
         supervisor = self.supervisor()
