@@ -100,6 +100,20 @@ class VanishedTests(Base):
         self.two.reaches(self.one)
 
 
+class HungTests(Base):
+    """A node whose children hang."""
+
+    def test_stop(self) -> None:
+        """It ends as soon as ever, and leaves none of them."""
+        self.meet()
+        children = [pid for name in ("openvpn", "babeld") for pid in self.two.namespace.processes(name)]
+        self.assertGreaterEqual(len(children), 3)
+        for process in children:
+            os.kill(process, signal.SIGSTOP)
+        self.assertLess(self.two.end(), 5)
+        until(lambda: not self.two.namespace.processes(), "nothing left", 1.0)
+
+
 class HangupTests(Base):
     """SIGHUP."""
 
