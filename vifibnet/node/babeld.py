@@ -91,6 +91,7 @@ class Babeld(Service):
         self._link: Monitor | None = None
         self._waiting: list[Deferred[Monitor]] = []
         self._known = False
+        self._learnt: IDelayedCall | None = None
         self._ways = Ways(reactor, kernel.keep, self._tells, direct, health)
         self._greeting: IDelayedCall | None = None
         self._newcomers = False
@@ -130,6 +131,11 @@ class Babeld(Service):
     def routes(self) -> tuple[Route, ...]:
         """The routes its neighbours announce."""
         return self._told.all(Route)
+
+    @property
+    def learning(self) -> bool:
+        """Whether it does not run, or has just begun, and may not know yet what the one before knew."""
+        return not self._tells() or self._learnt is not None
 
     def is_tunnel(self, interface: str) -> bool:
         """Whether that is one of our taps, rather than one of the operator's interfaces."""
@@ -249,13 +255,22 @@ class Babeld(Service):
 
     def _started(self, child: Child) -> None:
         hold = HOLD[0] + HOLD[1] * self._settings.hello
-        self._ways.started(hold, LEARN * self._settings.update)
+        learning = LEARN * self._settings.update
+        self._ways.started(hold, learning)
+        self._learnt = self._reactor.callLater(learning, self._learn_no_more)
         self._watcher = self._new_watcher()
         self._watcher.startService()
         self._watchdog.start()
 
+    def _learn_no_more(self) -> None:
+        self._learnt = None
+        self._notice()
+
     def _ended(self, end: Exit) -> None:
         self._watchdog.stop()
+        if self._learnt is not None:
+            self._learnt.cancel()
+            self._learnt = None
         self._watcher.stopService()
         self._link, self._known = None, False
         self._settings.configuration_file.unlink(missing_ok=True)

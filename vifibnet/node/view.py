@@ -60,12 +60,15 @@ class View:
 
     def change(self, config: NodeConfig) -> bool:
         """Obey another config; whether that finds others."""
-        self._interfaces = config.interfaces
-        return self.look()
+        before = self._lan
+        if config.interfaces != self._interfaces:
+            self._interfaces, self._lan = config.interfaces, frozenset()
+        self.look()
+        return self._lan != before
 
     def look(self) -> bool:
         """Find the peers that babel reaches directly over one of the operator's interfaces; whether they are
-        others than before."""
+        others than before. What babel has forgotten because it was started again may still be there."""
         network, before = self._identity.network, self._lan
         found = (
             network.prefix_of(route.prefix)
@@ -73,6 +76,8 @@ class View:
             if route.interface in self._interfaces and route.refmetric == 0 and route.metric < INFINITY
         )
         self._lan = frozenset(prefix for prefix in found if prefix is not None)
+        if self._babeld.learning:
+            self._lan |= before
         return self._lan != before
 
     def surroundings(self) -> Surroundings:

@@ -22,7 +22,7 @@ from vifibnet.errors import BabeldDeaf
 from vifibnet.interfaces import IKernel
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.model.ways import Health, Place, Way
-from vifibnet.node.babeld import Babeld, BabeldSettings, Interface, Xroute
+from vifibnet.node.babeld import LEARN, Babeld, BabeldSettings, Interface, Xroute
 from vifibnet.node.watchdog import INTERVAL, PATIENCE
 
 KEY = bytes(range(16))
@@ -199,6 +199,17 @@ class BabeldTests(SynchronousTestCase):
         self.assertEqual((self.prepared, len(self.reactor.children)), (2, 1))
         self.connect(UP)
         self.assertEqual(len(self.babeld.interfaces), 1)
+
+    def test_learning(self) -> None:
+        """One that has just begun may not know all yet; when it does, that is told like a change."""
+        self.assertTrue(self.babeld.learning)
+        protocol = self.connect(UP, neighbour(), route())
+        self.assertTrue(self.babeld.learning)
+        before = self.changes
+        self.live(protocol, round(LEARN * self.settings.update) + 1)
+        self.assertEqual((self.babeld.learning, self.changes), (False, before + 1))
+        self.reactor.children[0].end(signal=9)
+        self.assertTrue(self.babeld.learning)
 
     def test_lost_connection(self) -> None:
         """babeld drops who reads too slowly: we come back, and take no notice of what has not changed."""

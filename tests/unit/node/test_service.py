@@ -73,7 +73,7 @@ class Part(Service):
         self.title = name
         self.diary = diary
         self.gate: Deferred[None] | None = None
-        self.broken = False
+        self.broken = self.learning = False
         self.looks = 0
         self.served: dict[Prefix, Served] = {}
         self.leaving = False
@@ -630,6 +630,12 @@ class NodeServiceTests(SynchronousTestCase):
         self.reactor.pump([0.3, 0.2])
         ended = {client.peer for client in self.parts.clients if client.ended.called}
         self.assertEqual(ended, {node(1)})
+        # Another babeld knows nothing at first.
+        self.parts.fake_babeld.routes, self.parts.fake_babeld.learning = (), True
+        self.parts.routes_changed()
+        self.reactor.advance(0.3)
+        self.assertEqual(len(self.parts.clients), 2)
+        self.parts.fake_babeld.learning = False
         self.parts.fake_babeld.routes = (self.route(1, "eth0", 0, metric=65535),)
         self.parts.routes_changed()
         self.reactor.advance(0.3)

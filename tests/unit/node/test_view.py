@@ -60,7 +60,7 @@ class PartnerTests(SynchronousTestCase):
 
     def test_leaving(self) -> None:
         """Whom a server is about to lose may be connected to, and is still there."""
-        babeld = SimpleNamespace(routes=(), neighbours=(), destinations=frozenset)
+        babeld = SimpleNamespace(routes=(), neighbours=(), destinations=frozenset, learning=False)
         trust = SimpleNamespace(files=SimpleNamespace(nodes=frozenset), outcast=False)
         nothing = SimpleNamespace(interfaces=())
         other = SimpleNamespace(served={TWO: 1}, leaving=False)
