@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 from bench.failover import machine, progress
-from bench.failures import NoScene, Stage
+from bench.stage import NoScene, Stage
 from bench.trace import Trace
 from vifibnet.cli.main import finish
 from vifibnet.errors import VifibnetError

@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 from bench import failures
-from bench.failures import NoScene, Stage
+from bench.stage import NoScene, Stage
 from bench.trace import Trace
 from vifibnet.cli.main import finish
 from vifibnet.errors import VifibnetError
@@ -39,7 +39,8 @@ GOAL = 1.0
 @dataclass(frozen=True)
 class Case:
     """One kind of failure. ``lossless``: no ping may be lost. ``later``: what disturbs is not the failure
-    itself, so that the time counts for which pings were lost, not the time since."""
+    itself, so that the time counts for which pings were lost, not the time since. ``pinged``: lost pings are
+    counted."""
 
     name: str
     title: str
@@ -47,6 +48,7 @@ class Case:
     lab: str = "eight"
     lossless: bool = False
     later: bool = False
+    pinged: bool = True
 
     @property
     def number(self) -> int:
@@ -71,8 +73,8 @@ CASES = (
     Case("11", "20 % loss on the path", failures.lossy),
     Case("12a", "client to server cut", partial(failures.one_way, upstream=True)),
     Case("12b", "server to client cut", partial(failures.one_way, upstream=False)),
-    Case("10a", "half of all vanish", failures.half_vanishes, lab="twelve"),
-    Case("10b", "the same, each connected to all", failures.half_vanishes, lab="mesh"),
+    Case("10a", "half of all vanish", failures.half_vanishes, lab="twelve", pinged=False),
+    Case("10b", "the same, each connected to all", failures.half_vanishes, lab="mesh", pinged=False),
 )
 
 
@@ -92,7 +94,7 @@ def summary(case: Case, verdicts: Sequence[Verdict]) -> dict[str, Any]:
             for each in verdicts
         ],
         "seconds": {"median": _finite(median(gaps)), "worst": _finite(max(gaps))},
-        "lost": {"median": median(lost), "worst": max(lost)},
+        "lost": {"median": median(lost), "worst": max(lost)} if case.pinged else None,
         "until": {"median": _finite(median(until)), "worst": _finite(max(until))},
         "met": _met(case, max(lost), max(gaps), max(until)),
     }
@@ -102,6 +104,11 @@ def _met(case: Case, lost: int, gap: float, until: float) -> bool:
     if case.lossless:
         return lost == 0
     return max(gap, lost * INTERVAL) <= GOAL if case.later else until <= GOAL
+
+
+def whole(seconds: Sequence[float]) -> dict[str, float | None]:
+    """How long it took until a node that was started again had all that it had before."""
+    return {"median": _finite(median(seconds)), "worst": _finite(max(seconds))}
 
 
 def _finite(seconds: float) -> float | None:
@@ -120,7 +127,7 @@ def table(found: Sequence[dict[str, Any]]) -> list[str]:
             each["failure"],
             str(len(each["runs"])),
             *(cell(each[what][which]) for what in ("seconds", "until") for which in ("median", "worst")),
-            *(cell(each["lost"][which], ".0f") for which in ("median", "worst")),
+            *(cell(each["lost"][which], ".0f") if each["lost"] else "-" for which in ("median", "worst")),
             "yes" if each["met"] else "no",
         ]
         for each in found
@@ -168,7 +175,9 @@ async def measure(
             stage = Stage(reactor, lab, rng, trace)
             for case in cases:
                 if case.lab == which:
-                    done(summary(case, await repeat(stage, case, args.runs)))
+                    found = summary(case, await repeat(stage, case, args.runs))
+                    done(found | {"whole": whole(stage.wholes)} if stage.wholes else found)
+                    stage.wholes = []
         finally:
             await lab.down()
 
@@ -227,6 +236,8 @@ async def main(reactor: Reactor, args: argparse.Namespace) -> int:
         found.append(case)
         # Whoever is interrupted has what there was so far.
         print(table([case])[-1], file=sys.stderr, flush=True)
+        if "whole" in case:
+            print(f"    it is whole again, in seconds: {case['whole']}", file=sys.stderr, flush=True)
 
     cases = chosen(args)
     about = await machine(reactor)

@@ -479,8 +479,8 @@ class NeverTests(SynchronousTestCase):
         self.always_progress(situation, seed)
 
     def never_the_last(self, situation: Situation, seed: int) -> None:
-        """Who had a link keeps one: a tunnel, a served peer or the LAN; revoked ones do not count, and what is
-        dead is none."""
+        """Who had a link keeps one: a tunnel, a served peer or the LAN; revoked ones do not count, nor do
+        dead ones."""
         actions = plan(situation, Random(seed))
         dropped = {action.tap for action in actions if isinstance(action, Drop) and not action.dead}
         up = [each for each in situation.tunnels if each.up and not each.stopping]
