@@ -160,11 +160,11 @@ class Stage:
             await sleep(self.reactor, 0.1)
 
     async def back(self, name: str, before: NodeReport, since: float) -> None:
-        """Wait until a node has as many tunnels as before, and a route to all; note how long that took."""
-        links = len(before.tunnels) + len(before.served)
+        """Wait until a node has opened as many tunnels as before, and has a route to all; note how long that
+        took."""
         while (waited := self.reactor.seconds() - since) < PATIENCE:
             now = await self.lab.report(name)
-            if len(now.tunnels) + len(now.served) >= links and len(now.routes) == len(self.lab.hosts) - 1:
+            if len(now.tunnels) >= len(before.tunnels) and len(now.routes) == len(self.lab.hosts) - 1:
                 break
             await sleep(self.reactor, 0.05)
         self.wholes.append(waited if waited < PATIENCE else math.inf)
@@ -174,8 +174,8 @@ class Stage:
         await self.lab.underlay.mend()
 
     async def forgiven(self, *names: str) -> None:
-        """Wait until these hosts take a line again that they had found to be bad: the next run shall find
-        none but its own."""
+        """Wait until these hosts take every line again that they had found to be bad or dead: the next run
+        shall find none but its own."""
         deadline = self.reactor.seconds() + FORGIVEN
         while self.reactor.seconds() < deadline:
             sockets = [self.lab.directory(name) / "status.sock" for name in names]

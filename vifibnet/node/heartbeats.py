@@ -123,7 +123,8 @@ class Heartbeats(Service):
             self._prompting = Prompting(self._prompter, *self._babel)
         except OSError as error:
             self.log.warn(
-                "no heartbeats ({problem}): a dead tunnel is noticed by babel's hellos only",
+                "no heartbeats ({problem}): a dead tunnel is noticed by babel's hellos only, and one that is"
+                " replaced loses packets",
                 problem=error.strerror,
             )
             self._close()
