@@ -235,7 +235,7 @@ class CommandTests(SynchronousTestCase):
         with xmlrpclib.ServerProxy(f"https://127.0.0.1:{self.port}", context=context) as server:
             self.assertIn("BEGIN CERTIFICATE", str(server.getCa()))
         subprocess.run(["kill", "-TERM", str(pid)], check=True)
-        wait_for(lambda: not running.exists(), "the daemon's end", STOP)
+        wait_for(lambda: not running.exists(), "the daemon's end")
         self.assertIn("stopped", (self.directory / "log").read_text())
 
     def test_bad_input(self) -> None:
