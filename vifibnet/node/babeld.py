@@ -62,8 +62,9 @@ class Babeld(Service):
 
     ``on_change`` is called (once for many lines) when an interface, a neighbour or a route has come, gone,
     gone up or down, become usable or direct, or been installed, or not any more; not when only a metric has
-    changed. ``on_neighbour``, which may be set, is called when anything about a neighbour has; ``patience``,
-    too, tells for how many seconds that may wait. ``hurry`` runs while it does, if it is set before.
+    changed. ``on_neighbour``, which may be set, is called when anything about a neighbour has, ``on_learnt``
+    when it is not ``learning`` any more; ``patience``, too, tells for how many seconds a neighbour may wait.
+    ``hurry`` runs while babeld does, if it is set before.
     """
 
     log = Logger()
@@ -96,6 +97,7 @@ class Babeld(Service):
         self._greeting: IDelayedCall | None = None
         self._newcomers = False
         self.on_neighbour: Callable[[], None] = lambda: None
+        self.on_learnt: Callable[[], None] = lambda: None
         self.patience: Callable[[], float] = lambda: CALM
         self.hurry: Hurry | None = None
         self._watcher = self._new_watcher()
@@ -264,7 +266,7 @@ class Babeld(Service):
 
     def _learn_no_more(self) -> None:
         self._learnt = None
-        self._notice()
+        self.on_learnt()
 
     def _ended(self, end: Exit) -> None:
         self._watchdog.stop()

@@ -201,13 +201,15 @@ class BabeldTests(SynchronousTestCase):
         self.assertEqual(len(self.babeld.interfaces), 1)
 
     def test_learning(self) -> None:
-        """One that has just begun may not know all yet; when it does, that is told like a change."""
+        """One that has just begun may not know all yet; when it does, that is told."""
         self.assertTrue(self.babeld.learning)
         protocol = self.connect(UP, neighbour(), route())
         self.assertTrue(self.babeld.learning)
+        learnt: list[int] = []
+        self.babeld.on_learnt = lambda: learnt.append(self.changes)
         before = self.changes
         self.live(protocol, round(LEARN * self.settings.update) + 1)
-        self.assertEqual((self.babeld.learning, self.changes), (False, before + 1))
+        self.assertEqual((self.babeld.learning, learnt, self.changes), (False, [before], before))
         self.reactor.children[0].end(signal=9)
         self.assertTrue(self.babeld.learning)
 
