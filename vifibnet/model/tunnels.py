@@ -297,7 +297,8 @@ def _dead(situation: Situation, drops: Iterable[Drop]) -> Iterator[Drop]:
 def _worst(situation: Situation, drops: list[Drop], spare: int) -> Iterator[Drop]:
     """The tunnels with the fewest routes, then the least traffic, to fulfil the refresh rate.
 
-    Never the last one, nor one that had no time to get routes yet. What ended by itself counts as replaced
+    Those that were found to be needed come last, the latest at the very end. Never the last one, nor one
+    that had no time to get routes yet. What ended by itself counts as replaced
     already. There must be other peers to take the place (``spare`` are left when those tunnels are opened
     that are missing) unless places are scarce: then the place itself is what somebody needs.
     """
@@ -308,7 +309,7 @@ def _worst(situation: Situation, drops: list[Drop], spare: int) -> Iterator[Drop
     up = [each for each in situation.tunnels if each.up and not each.stopping and each.tap not in dropped]
     most = min(quota, len(up) - 1, len(up) if _scarce(situation) else spare - gone)
     settled = [tunnel for tunnel in up if situation.now - tunnel.since >= situation.settle]
-    settled.sort(key=lambda tunnel: _worth(tunnel, situation.now))
+    settled.sort(key=lambda tunnel: (tunnel.needed, *_worth(tunnel, situation.now)))
     proposals = (Drop(each.tap, each.peer, _quality(each), rest=True) for each in settled)
     return islice(_harmless(situation, drops, proposals), max(0, most))
 

@@ -319,6 +319,20 @@ class DropTests(SynchronousTestCase):
         for drop in worst:
             self.assertLessEqual(tunnels[drop.tap].routes, min(kept, default=9))
 
+    def test_needed_ones_take_turns(self) -> None:
+        """However worse one is that cannot go, at each refresh another one is tried."""
+        tunnels = tuple(
+            Tunnel(f"vifc{n}", node(n + 1), up=True, since=0.0, routes=n, needed=needed)
+            for n, needed in enumerate((NOW - 2 * INTERVAL, NOW - 3 * INTERVAL, -inf, NOW - 1))
+        )
+        found = []
+        for _ in range(3):
+            situation = quiet(tunnels=tunnels, peers=(Peer(node(9)),), connection_count=4, refresh=True)
+            _, [drop], _ = parts(replace(situation, refresh_rate=0.25), 0)
+            found.append(drop.tap)
+            tunnels = tuple(replace(each, needed=NOW) if each.tap == drop.tap else each for each in tunnels)
+        self.assertEqual(found, ["vifc2", "vifc1", "vifc0"])
+
     @given(situations(), seeds)
     def test_never_what_would_be_recreated_at_once(self, situation: Situation, seed: int) -> None:
         """For each of the worst another peer is left when all free places are taken; unless places are
