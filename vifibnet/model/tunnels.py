@@ -298,9 +298,9 @@ def _worst(situation: Situation, drops: list[Drop], spare: int) -> Iterator[Drop
     """The tunnels with the fewest routes, then the least traffic, to fulfil the refresh rate.
 
     Those that were found to be needed come last, the latest at the very end. Never the last one, nor one
-    that had no time to get routes yet. What ended by itself counts as replaced
-    already. There must be other peers to take the place (``spare`` are left when those tunnels are opened
-    that are missing) unless places are scarce: then the place itself is what somebody needs.
+    that had no time to get routes yet. What ended by itself counts as replaced already. There must be other
+    peers to take the place (``spare`` are left when those tunnels are opened that are missing) unless places
+    are scarce: then the place itself is what somebody needs.
     """
     dropped = {drop.tap for drop in drops}
     stopping = sum(tunnel.stopping for tunnel in situation.tunnels)

@@ -273,29 +273,30 @@ class Tunnels(Service):
                 self._lost()
                 self._fail(link)
             return
-        # Without heartbeats nothing is moved before it has to.
-        self._end(link, partial(self._carried, link.tap) if self._leaving.works else None)
+        # Without heartbeats nothing moves, and all tunnels would seem to be needed.
+        self._end(link, spare=self._leaving.works)
 
-    def _end(self, link: Link, carried: Callable[[], int] | None = None) -> None:
-        """End it; with ``carried`` only if that tells nothing in the end."""
+    def _end(self, link: Link, *, spare: bool = False) -> None:
+        """End it; with ``spare`` unless it turns out to be needed."""
         link.stopping = True
         if link.client.up and link.peer not in self._observe().revoked:
-            done = Deferred.fromCoroutine(self._empty_and_stop(link, carried))
+            done = Deferred.fromCoroutine(self._empty_and_stop(link, spare=spare))
             done.addErrback(
                 lambda failure: self.log.failure("{tap} cannot be emptied", failure, tap=link.tap)
             )
         else:
             self._stop(link)
 
-    async def _empty_and_stop(self, link: Link, carried: Callable[[], int] | None) -> None:
+    async def _empty_and_stop(self, link: Link, *, spare: bool) -> None:
         """Let both ends move their routes before the tunnel ends, so that no packet is lost."""
-        emptied = await link.emptying.empty(needed=carried)
+        needed = partial(self._carried, link.tap) if spare else None
+        emptied = await link.emptying.empty(needed=needed)
         if not self.running or link.emptying.cancelled:
             return
         if emptied:
             self._stop(link)
         elif link.forced:
-            await self._empty_and_stop(link, None)
+            await self._empty_and_stop(link, spare=False)
         else:
             # What its neighbours announced led back over us, as is seen now.
             link.stay(self._carried(link.tap), self._reactor.seconds())
