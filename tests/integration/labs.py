@@ -47,7 +47,8 @@ class LabCase(TestCase):
         try:
             return await lab.all_reached(names or None, timeout=timeout)
         except NotReached as error:
-            raise self.failureException(f"{error}\n{logs(lab)}") from None
+            graph = [await lab.report(name) for name in lab.hosts]
+            raise self.failureException("\n".join([str(error), *map(str, graph), logs(lab)])) from None
 
     async def none_reached(self, lab: Lab, *names: str) -> None:
         """None of the named answers another."""

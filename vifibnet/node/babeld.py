@@ -315,6 +315,11 @@ class Babeld(Service):
         """Whether it has told all that it has, and will go on."""
         return bool(self._known and self.running)
 
+    def _is_mute(self) -> bool:
+        """Whether it does not announce our subnet: it has read the kernel's routes in a moment when that was
+        not to be seen, or somebody has removed it. It would look again after half a minute, or five."""
+        return self._tells() and not self.xroutes
+
     def lost(self, link: Monitor) -> None:
         """A connection has ended; another one will come if babeld runs on."""
         # Only one that lives hangs up.
@@ -324,10 +329,11 @@ class Babeld(Service):
 
     def _replace(self, told: Told) -> None:
         """Everything anew."""
-        if any(_is_newcomer(self._told.get(item), item) for item in told):
-            self._greet()
+        newcomers = any(_is_newcomer(self._told.get(item), item) for item in told)
         changed = set(map(_shape, self._told)) != set(map(_shape, told))
         self._told = told
+        if newcomers or self._is_mute():
+            self._greet()
         self._ways.learn(told)
         if changed:
             self._notice()
@@ -341,6 +347,8 @@ class Babeld(Service):
             self._ways.note(item, gone=True)
             if self._told.pop(item) is not None:
                 self._notice()
+            if self._is_mute():
+                self._greet()
             return
         self._ways.note(item)
         self._told.put(item)

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from vifibnet.model.liveness import INFINITY
@@ -64,6 +65,8 @@ class Listener(Protocol):
 
 class Monitor(TwistedProtocol):
     """Reads what babeld says, and asks it."""
+
+    log = Logger()
 
     def __init__(self, reactor: Any, listener: Listener) -> None:
         self._reactor = reactor
@@ -115,10 +118,15 @@ class Monitor(TwistedProtocol):
         """Read what there is, if that will do. The reactor, which would take two turns and two calls of the
         kernel for it, is told only when something else is to be done, or the connection has ended."""
         self._pause = None
-        if not (self._is_patient() and self._transport.doRead() is None and self._is_patient()):
-            self._read_on()
-        elif self._pause is None:
-            self._rest()
+        try:
+            if not (self._is_patient() and self._transport.doRead() is None and self._is_patient()):
+                self._read_on()
+            elif self._pause is None:
+                self._rest()
+        except Exception:
+            # Nobody would read on. Whoever connects anew is told everything.
+            self.log.failure("what babeld says cannot be dealt with")
+            self._transport.abortConnection()
 
     def _read_on(self) -> None:
         self._pause = None

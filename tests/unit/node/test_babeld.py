@@ -456,3 +456,21 @@ class BabeldTests(SynchronousTestCase):
         self.assertEqual(self.announced, 3)
         self.reactor.advance(1)
         self.assertEqual(self.announced, 3)
+
+    def test_mute(self) -> None:
+        """A babeld that does not know our subnet is told at once, and also one that has just read the routes
+        without it."""
+        protocol = self.connect(XROUTE)
+        self.reactor.advance(1)
+        self.assertEqual(self.announced, 0)
+        self.say(protocol, XROUTE.replace("add", "flush"))
+        self.assertEqual(self.announced, 1)
+        self.say(protocol, XROUTE)
+        protocol.connectionLost(Failure(ConnectionDone()))
+        self.reactor.advance(1)
+        self.connect()
+        self.assertEqual(self.announced, 2)
+        # Without a babeld there is nobody to be told.
+        self.reactor.children[0].end(1)
+        self.reactor.advance(1)
+        self.assertEqual(self.announced, 2)

@@ -165,6 +165,14 @@ class MonitorTests(SynchronousTestCase):
         self.clock.advance(PAUSE)
         self.assertEqual((self.transport.producerState, self.clock.getDelayedCalls()), ("producing", []))
 
+    def test_failure(self) -> None:
+        """Who does not want to hear of something is not left without the rest: the connection ends."""
+        self.patch(self, "changed", lambda change: 1 / 0)
+        self.transport.waiting = [route("change", metric=200)]
+        self.clock.advance(PAUSE)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(self.transport.disconnected)
+
     def test_asked_meanwhile(self) -> None:
         """Who is told something may ask at once."""
         self.asks = True
