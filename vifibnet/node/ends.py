@@ -122,6 +122,9 @@ class Ends(dict[Key, End]):
         """Those who are silent, or all. Who is overdue is asked for more beats, and its kernel whether it is
         there; at last it is forgotten."""
         for end in list(self.values()) if everybody else list(self._overdue(now)):
+            if not everybody and end.is_in_time(now):
+                self._put(end, end.pulse.overdue)
+                continue
             if end.cost == INFINITY and now >= end.forgotten:
                 self._forget(self.pop((end.tap, end.address.packed)))
                 continue

@@ -28,8 +28,8 @@ from vifibnet.node.pace import CALM, KEEN, LOOK, Pace
 from vifibnet.node.prompter import Prompter
 from vifibnet.node.prompting import STALE, Prompting
 from vifibnet.node.traffic import Traffic
+from vifibnet.node.voice import Voice
 from vifibnet.wire.babeld import Neighbour
-from vifibnet.wire.heartbeat import Beat, format_beat
 
 BUSY = 25.0
 """A tunnel that carries so many packets a second, both ways together, is busy. babel's are some five."""
@@ -80,6 +80,7 @@ class Heartbeats(Service):
         self.hello = hello
         self._reactor = reactor
         self._own = own or IPv6Address(0)
+        self._voice = Voice(self._own.packed)
         self._partners = partners
         self._babel = (neighbours, routes, elsewhere, covered)
         self._unused = unused
@@ -383,13 +384,13 @@ class Heartbeats(Service):
         """Whom nobody has heard yet does not know that we are here."""
         self._awaits = any(self._ends.strangers())
         for tap in self._met.keys() - {end.tap for end in self._ends.values() if not end.gone}:
-            opened.send(tap, EVERYBODY, format_beat(Beat(self._own.packed, self._number, self.interval)))
+            opened.send(tap, EVERYBODY, self._voice.greeting(self._number, self.interval))
 
     def _send(self, opened: BeatSocket, end: End) -> None:
         ending = self._all_end or end.tap in self._ending
-        cost = INFINITY if ending else end.mine
-        end.said = empty = cost < INFINITY and end.cost >= DRAINED and self._is_empty(end)
+        is_left = not ending and end.mine < INFINITY and end.cost >= DRAINED
+        end.said = empty = is_left and self._is_empty(end)
         now = end.beaten = self._looked
-        told = end.promised(now, self.interval), cost, empty, end.doubted(now), now < end.used
         self._ends.beats[end.tap] += 1
-        opened.send(end.tap, end.hardware, format_beat(Beat(self._own.packed, end.sent, *told)))
+        frame = self._voice.beat(end, now, self.interval, ending=ending, empty=empty)
+        opened.send(end.tap, end.hardware, frame)

@@ -166,6 +166,10 @@ class End:
         """When it is taken for dead if nothing comes."""
         return max(self.pulse.deadline, self.vouched)
 
+    def is_in_time(self, now: float) -> bool:
+        """Whether its beats come, as those of most do: nothing follows from a look at it."""
+        return not self.cost and not self.gone and self.pulse.last >= self.missed and now < self.pulse.overdue
+
     def inquires(self, now: float) -> bool:
         """Whether its kernel is to be asked now."""
         return self._unsure(now) and now >= self.inquiry + self.pulse.interval
@@ -214,6 +218,10 @@ class End:
     def wants(self, now: float) -> bool:
         """Whether it gets a beat at this look."""
         return now < self.keen or (now < self.lively and now >= self.beaten + 0.75 * LOOK)
+
+    def is_plain(self, now: float) -> bool:
+        """Whether all that it has to be told is that we are well, and usual beats will do."""
+        return not self.cost and not self.mine and now >= self.lively
 
     def promised(self, now: float, interval: float) -> float:
         """Within how many seconds the next beat comes, whatever happens until then; usually ``interval``."""

@@ -71,6 +71,11 @@ def format_beat(beat: Beat) -> bytes:
     return _LAYOUT.pack(first, beat.number & 0xFF, interval, beat.cost, beat.sender[8:])
 
 
+def plain_beats(sender: bytes, interval: float) -> list[bytes]:
+    """The frames that say no more than that the sender is well, by number: most are such."""
+    return [format_beat(Beat(sender, number, interval, cost=0)) for number in range(256)]
+
+
 def parse_beat(data: bytes) -> Beat | None:
     """The beat; None for anything else. What a later version may add at the end is ignored."""
     if len(data) < _LAYOUT.size:
