@@ -74,6 +74,11 @@ class NodeConfig:
         return self.state / "peers.db"
 
     @property
+    def registry(self) -> str:
+        """Where the registry is, in words."""
+        return f"{self.server} port {self.server_port}"
+
+    @property
     def babeld_state(self) -> Path:
         """Where babeld keeps its sequence number."""
         return self.state / "vifibnet.babeld.state"

@@ -33,7 +33,7 @@ async def fetch_documents(
     # When to try again is no secret, and it is not tried again.
     rng = Random()  # noqa: S311
     registry = RegistryClient(
-        reactor, rng, RegistryEndpoint(address, lambda: identity, lambda: identity.cas), where
+        reactor, rng, RegistryEndpoint(lambda: address, lambda: identity, lambda: identity.cas), where
     )
     registry.startService()
     try:

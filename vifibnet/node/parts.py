@@ -210,20 +210,22 @@ class Parts:
         authorities: Authorities,
     ) -> RegistryClient | None:
         """The registry, if we were given one."""
-        config = self._config
-        if config.server is None:
+        if self._config.server is None:
             return None
         from twisted.internet.endpoints import HostnameEndpoint
 
         from vifibnet.node.registryclient import RegistryClient
         from vifibnet.node.registryendpoint import RegistryEndpoint
 
-        address = HostnameEndpoint(self._reactor, config.server, config.server_port, timeout=10)
+        def address() -> HostnameEndpoint:
+            config = self._config
+            return HostnameEndpoint(self._reactor, config.server or "", config.server_port, timeout=10)
+
         return RegistryClient(
             self._reactor,
             self._rng,
             RegistryEndpoint(address, lambda: renewal.identity, authorities.cas),
-            f"{config.server} port {config.server_port}",
+            self._config.registry,
             on_connected,
             on_seen,
             on_document,

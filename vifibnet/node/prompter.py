@@ -11,7 +11,6 @@ The tunnels have no babel keys, which would forbid this: openvpn authenticates a
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from ipaddress import IPv6Address, IPv6Network
@@ -20,6 +19,9 @@ from vifibnet.wire.babelpacket import FAR, datagram, errand, ihu, introduction, 
 
 HOLDS = 30.0
 """Seconds that babeld believes it, at least, when it hears nothing else."""
+
+KNOWN = 2000
+"""Of so many neighbours babeld may remember the hellos; it forgets who was not heard for five minutes."""
 
 
 def open_raw() -> socket.socket:
@@ -34,7 +36,8 @@ class Prompter:
         """``own`` is our link-local address on all taps. Raises OSError."""
         self._own = own
         self._socket = make_socket()
-        self._numbers: Counter[tuple[str, IPv6Address]] = Counter()
+        # What the next unicast hello of each is numbered; who was not spoken for lately comes first.
+        self._numbers: dict[tuple[str, IPv6Address], int] = {}
 
     def say(self, interface: str, neighbour: IPv6Address, cost: int) -> None:
         """From now on the neighbour hears us at this cost, until it says something else itself."""
@@ -44,8 +47,7 @@ class Prompter:
         """Have babeld take the neighbour for reachable at this cost without waiting for two of its hellos,
         and tell it all routes. It is believed for three times ``hello`` seconds at most: by then its own must
         have come."""
-        number = self._numbers[interface, neighbour]
-        self._numbers[interface, neighbour] += 2
+        number = self._count(interface, neighbour, 2)
         self._send(interface, neighbour, introduction(cost, HOLDS, hello, number))
 
     def ask(self, interface: str, neighbour: IPv6Address, prefixes: Iterable[IPv6Network]) -> None:
@@ -60,19 +62,25 @@ class Prompter:
 
     def forget(self, interface: str, neighbour: IPv6Address) -> None:
         """Have babeld believe no more that it hears the neighbour, which its next two hellos end."""
-        number = self._numbers[interface, neighbour]
-        self._numbers[interface, neighbour] += FAR + 1
+        number = self._count(interface, neighbour, FAR + 1)
         self._send(interface, neighbour, silence(number))
 
     def quieten(self, interface: str, neighbour: IPv6Address) -> None:
         """Have babeld, which hears the neighbour well, miss no unicast hellos of it for some minutes."""
-        number = self._numbers[interface, neighbour]
-        self._numbers[interface, neighbour] += FAR + 1
+        number = self._count(interface, neighbour, FAR + 1)
         self._send(interface, neighbour, patience(number))
 
     def hurry(self, interface: str, neighbour: IPv6Address) -> None:
         """Have babeld send this neighbour at once what it has for it."""
         self._send(interface, neighbour, errand())
+
+    def _count(self, interface: str, neighbour: IPv6Address, step: int) -> int:
+        """The number of its next hello, which those that are said now are so many after."""
+        number = self._numbers.pop((interface, neighbour), 0)
+        self._numbers[interface, neighbour] = (number + step) & 0xFFFF
+        if len(self._numbers) > KNOWN:
+            del self._numbers[next(iter(self._numbers))]
+        return number
 
     def _send(self, interface: str, neighbour: IPv6Address, payload: bytes) -> None:
         self._put(interface, self._own, datagram(neighbour, self._own, payload))

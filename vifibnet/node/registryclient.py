@@ -133,6 +133,17 @@ class RegistryClient(Service):
         if self._connection is not None:
             self._connection.abort()
 
+    def move(self, where: str) -> None:
+        """It is found here from now on, as ``endpoint`` knows: if that is elsewhere, connect to it there."""
+        if where == self._where:
+            return
+        self.log.info("the registry is at {where} now", where=where)
+        self._where, self._turned_away = where, 0
+        if self.running:
+            self._client.stopService()
+            self.reconnect()
+            self._client.startService()
+
     async def document(self, kind: Kind, known: int) -> bytes | None:
         """The document in all its pieces, or None when its number is not greater than ``known``."""
         document, number = b"", None

@@ -1,4 +1,5 @@
-"""The registry's address with our TLS in it, which changes when our certificate does."""
+"""The registry's address, which the operator may change, with our TLS in it, which changes when our
+certificate does."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ class RegistryEndpoint:
 
     def __init__(
         self,
-        address: IStreamClientEndpoint,
+        address: Callable[[], IStreamClientEndpoint],
         identity: Callable[[], Identity],
         cas: Callable[[], Sequence[CA]],
     ) -> None:
@@ -31,4 +32,4 @@ class RegistryEndpoint:
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect over TLS."""
         options = client_options(self._cas(), self._identity(), [ALPN])
-        return wrapClientTLS(options, self._address).connect(protocolFactory)
+        return wrapClientTLS(options, self._address()).connect(protocolFactory)

@@ -33,8 +33,8 @@ TAKES: Mapping[str, Takes] = MappingProxyType(
         "log": Takes.NODE,
         "state": Takes.NODE,
         "verbose": Takes.BOTH,
-        "server": Takes.NODE,
-        "server_port": Takes.NODE,
+        "server": Takes.NOTHING,
+        "server_port": Takes.NOTHING,
         "wireless": Takes.BABELD,
         "pp": Takes.NODE,
         "peer_port": Takes.NODE,
@@ -63,6 +63,9 @@ def reload(old: NodeConfig, new: NodeConfig) -> Reload:
     """What the command line says now, as far as that can be followed, after what it said before."""
     names = [each.name for each in fields(NodeConfig) if getattr(old, each.name) != getattr(new, each.name)]
     refused = [name for name in names if TAKES.get(name) is Takes.NODE]
+    if None in (old.server, new.server):
+        # What a node makes only if there is a registry.
+        refused += [name for name in names if name in ("server", "server_port")]
     taken = {name: getattr(new, name) for name in names if name not in refused}
     said = (set(taken) - {"given"}) | {PARAMETERS[name].field for name in old.given ^ new.given}
     order = [each.name for each in fields(NodeConfig) if each.name in said]

@@ -313,6 +313,8 @@ class NodeService(Service):
 
     def _tell_others(self, config: NodeConfig, taps: Sequence[str]) -> None:
         self._parts.change(config)
+        if self._registry is not None:
+            self._registry.move(config.registry)
         for server in self._servers.values():
             server.change(self._parts.openvpn)
         if self._peers is not None:

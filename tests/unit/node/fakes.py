@@ -115,6 +115,7 @@ class FakeRegistry:
     """A registry that knows some peers, or does not answer; ``calls`` has what it was asked."""
 
     seen: str | None = None
+    where = ""
 
     def __init__(self) -> None:
         self.known: list[tuple[Prefix, tuple[Endpoint, ...]]] = []
@@ -157,6 +158,10 @@ class FakeRegistry:
     def reconnect(self) -> None:
         """Remember it."""
         self.calls.append("reconnect")
+
+    def move(self, where: str) -> None:
+        """Likewise."""
+        self.where = where
 
 
 class FakeLeaving:

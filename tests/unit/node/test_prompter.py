@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from vifibnet.node.prompter import HOLDS, Prompter
+from vifibnet.node.prompter import HOLDS, KNOWN, Prompter
 from vifibnet.wire.babelpacket import FAR, datagram, errand, ihu, introduction, patience, questions, silence
 
 OWN, PEER = IPv6Address("fe80::1"), IPv6Address("fe80::2")
@@ -47,6 +47,16 @@ class PrompterTests(SynchronousTestCase):
     def test_introduces(self) -> None:
         """The hellos are counted on: babeld takes a number that it had for a late one."""
         for number in (0, 2):
+            self.prompter.introduce("lo", PEER, 96, 1.0)
+            packet = datagram(PEER, OWN, introduction(96, HOLDS, 1.0, number))
+            self.assertEqual(self.raw.sent.pop(), (packet, self.where))
+
+    def test_many(self) -> None:
+        """Of those who were not spoken for while thousands of others were, nothing is remembered."""
+        others = iter(range(3, 9 * KNOWN))
+        for between, number in ((0, 0), (KNOWN - 1, 2), (KNOWN, 0), (1, 2)):
+            for _ in range(between):
+                self.prompter.introduce("lo", IPv6Address(next(others)), 96, 1.0)
             self.prompter.introduce("lo", PEER, 96, 1.0)
             packet = datagram(PEER, OWN, introduction(96, HOLDS, 1.0, number))
             self.assertEqual(self.raw.sent.pop(), (packet, self.where))

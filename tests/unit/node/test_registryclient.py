@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.protocols.amp import AMP
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from tests.unit.node.fakes import endpoint, node
 from vifibnet.errors import (
@@ -107,6 +110,18 @@ class ServerFactory(Factory):
         return server
 
 
+@implementer(IStreamClientEndpoint)
+class Place:
+    """Where the registry is at the moment."""
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+
+    def connect(self, protocolFactory: Any) -> Any:  # noqa: N803
+        """Connect to it there."""
+        return self._find().connect(protocolFactory)
+
+
 class RegistryClientTests(TestCase):
     """Calls, refusals, and a registry that is away or hangs."""
 
@@ -123,7 +138,7 @@ class RegistryClientTests(TestCase):
         self.client = RegistryClient(
             self.clock,
             Random(1),
-            TCP4ClientEndpoint(self.clock, "127.0.0.1", self.port.getHost().port, timeout=5),
+            Place(lambda: TCP4ClientEndpoint(self.clock, "127.0.0.1", self.where, timeout=5)),
             "example port 1",
             lambda: self.events.append("connected"),
             lambda: self.events.append(f"seen at {self.client.seen}"),
@@ -135,6 +150,7 @@ class RegistryClientTests(TestCase):
     def listen(self, port: int) -> None:
         """Listen."""
         self.port = self.clock.listenTCP(port, self.server, interface="127.0.0.1")
+        self.where = self.port.getHost().port
         self.addCleanup(self.port.stopListening)
 
     async def until(self, condition: Any) -> None:
@@ -166,6 +182,25 @@ class RegistryClientTests(TestCase):
         handle = connection.transport.getHandle()
         for option, value in KEEPALIVE.items():
             self.assertEqual(handle.getsockopt(socket.IPPROTO_TCP, option), value)
+
+    async def test_move(self) -> None:
+        """Where it is now it is connected to at once, also when there was nobody in the other place for long;
+        where it has been all the time, nothing happens."""
+        self.patch(registryclient, "FIRST_DELAY", 1000.0)
+        self.client.startService()
+        await self.client.peers(1)
+        self.client.move("example port 1")
+        await self.client.peers(1)
+        self.assertEqual(len(self.server.connections), 1)
+        await self.port.stopListening()
+        self.listen(0)
+        self.client.move("example port 2")
+        await self.client.peers(1)
+        self.assertEqual(len(self.server.connections), 2)
+        # It goes on being connected to where it is, and not twice.
+        self.assertTrue(self.client.connected)
+        await self.client.peers(1)
+        self.assertEqual(len(self.server.connections), 2)
 
     async def test_refusal(self) -> None:
         """A refusal comes out as what it is, and the connection stays."""

@@ -46,6 +46,18 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual(found.changed, ("--ip", "--interface", "--hello", "-- ARGUMENTS"))
         self.assertEqual(found.refused, ("--state", "--pp"))
 
+    def test_registry(self) -> None:
+        """It may be elsewhere; but what a node makes only for a registry takes another start."""
+        here, none = (
+            replace(BASE, server="a.example", server_port=1),
+            replace(BASE, server=None, server_port=0),
+        )
+        there = replace(here, server="b.example", server_port=2)
+        self.assertEqual(reload(here, there).config, there)
+        for old, new in ((here, none), (none, here)):
+            found = reload(old, new)
+            self.assertEqual((found.config, found.refused), (old, ("--server", "--server-port")))
+
     def test_given_no_more(self) -> None:
         """An option that was taken out follows the network again, though its value is the default's."""
         given = replace(BASE, given=frozenset({"mtu"}))

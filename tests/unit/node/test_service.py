@@ -987,7 +987,13 @@ class NodeServiceTests(SynchronousTestCase):
         service = self.start(ip=(endpoint(5),))
         self.diary.clear()
         wanted = replace(
-            self.parts.given, ip=(endpoint(6),), interfaces=("eth0",), peers_db_refresh=7.0, verbose=3
+            self.parts.given,
+            ip=(endpoint(6),),
+            interfaces=("eth0",),
+            peers_db_refresh=7.0,
+            verbose=3,
+            server="registry.example",
+            server_port=9201,
         )
         service.obey(wanted)
         self.reactor.advance(1)
@@ -995,6 +1001,7 @@ class NodeServiceTests(SynchronousTestCase):
         self.assertEqual(self.parts.fake_babeld.told[-1].lan, ("eth0",))
         assert self.parts.fake_registry is not None
         self.assertIn(("declare", endpoint(6)), self.parts.fake_registry.calls)
+        self.assertEqual(self.parts.fake_registry.where, "registry.example port 9201")
         # babeld is started anew, too: the openvpns wait until it knows the ways again.
         self.assertEqual(self.diary, [])
         self.reactor.advance(8)
