@@ -244,7 +244,7 @@ def _ways(
     if not installed:
         alive = tuple(way for way in had if around.health(way) is not Health.DEAD)
         if learning and alive:
-            return alive
+            return tuple(way for way in alive if around.health(way) is not Health.LOSSY) or alive
     health = around.health(goal.own)
     found = _alternates(goal, offers, around)
     if not found:

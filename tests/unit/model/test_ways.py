@@ -289,11 +289,20 @@ class KeepTests(SynchronousTestCase):
         self.around.healths = {P: Health.UNKNOWN}
         self.assertEqual(self.step(learning=True), (P, N))
         self.assertEqual(self.step(over(M), learning=True), (P, N))
+        self.around.healths = {}
+        self.step(direct(), over(N))
+        self.around.healths = {P: Health.LOSSY}
+        self.assertEqual(self.step(over(M), learning=True), (N,))
+        self.assertEqual(self.ahead, N)
+        self.step(direct(), over(N))
         self.around.healths = {P: Health.DEAD}
         self.assertEqual(self.step(over(M), learning=True), (N,))
         self.around.healths = {P: Health.DEAD, N: Health.DEAD}
         self.assertEqual(self.step(over(M), learning=True), (M,))
         self.assertEqual(self.step(direct(), learning=True), (P,))
+        # It is lossy, but all that there is.
+        self.around.healths = {P: Health.LOSSY}
+        self.assertEqual(self.step(learning=True), (P,))
 
 
 Graph = dict[int, dict[int, int]]
