@@ -16,6 +16,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -27,7 +28,7 @@ from bench.stage import NoScene, Stage
 from bench.trace import Trace
 from vifibnet.cli.main import finish
 from vifibnet.errors import VifibnetError
-from vifibnet.lab.children import Reactor, run
+from vifibnet.lab.children import Reactor, run, together
 from vifibnet.lab.network import Lab
 from vifibnet.lab.pulse import INTERVAL, Verdict
 from vifibnet.lab.settings import LabSettings
@@ -180,8 +181,10 @@ async def measure(
     trace = None if args.trace is None else Trace(reactor, args.trace)
     for which in dict.fromkeys(case.lab for case in cases):
         progress(f"bringing up the lab for {which}")
-        lab = await Lab.up(reactor, settings(args, which), progress)
+        lab = await Lab.up(reactor, settings(args, which), progress, start=not args.ring)
         try:
+            if args.ring:
+                await ring(lab)
             stage = Stage(reactor, lab, rng, trace)
             for case in cases:
                 if case.lab == which:
@@ -190,6 +193,15 @@ async def measure(
                     stage.wholes = []
         finally:
             await lab.down()
+
+
+async def ring(lab: Lab) -> None:
+    """Start the nodes where each can have tunnels with two others only, as in a ring."""
+    count = len(lab.hosts)
+    pairs = combinations(range(count), 2)
+    await lab.underlay.part(pair for pair in pairs if pair[1] - pair[0] not in (1, count - 1))
+    await lab.stop("h0")
+    await together(lab.start(name) for name in lab.hosts)
 
 
 async def repeat(stage: Stage, case: Case, runs: int) -> list[Verdict]:
@@ -257,6 +269,7 @@ async def main(reactor: Reactor, args: argparse.Namespace) -> int:
         "hello": args.hello,
         "nodes": args.nodes,
         "connection_count": args.connection_count,
+        "ring": args.ring,
         "seed": args.seed,
         "machine": about,
         "took": round(reactor.seconds() - began),
@@ -279,6 +292,7 @@ def arguments() -> argparse.Namespace:
     add("--only", metavar="1,4", help="these cases alone")
     add("--nodes", type=int, default=8)
     add("--connection-count", type=int, default=2, help="openvpn clients of each node (%(default)s)")
+    add("--ring", action="store_true", help="each can have tunnels with two others only: no way is spare")
     add("--hello", type=float, default=LabSettings.hello)
     add("--sleep", type=float, help="seconds that the sleeper of case 9 sleeps (120; with --quick 20)")
     add("--seed", type=int, default=1)

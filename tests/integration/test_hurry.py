@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.integration.namespaces import Namespace, eventually
 from tests.integration.test_routing import Node
-from tests.unit.wire.test_babelpacket import packet, request
+from tests.unit.wire.test_babelpacket import packet, plain, request
 from vifibnet.node.hurry import Hurry, open_socket
 from vifibnet.node.packetfilter import attach
 from vifibnet.node.prompter import open_raw
@@ -73,6 +73,10 @@ class FilterTests(TestCase):
             (packet(request(near)), True),
             (packet(request(far), router_id), True),
             (packet(hello, router_id, request(far), request(near)), True),
+            (packet(hello, router_id, plain(far), plain(near)), True),
+            (packet(plain(near)), True),
+            (packet(bytes.fromhex("09020000")), False),
+            (packet(hello, plain(near), router_id), False),
             (packet(hello), False),
             (packet(router_id, hello), False),
             (packet(hello, request(near), router_id), False),
@@ -171,7 +175,7 @@ class HurryTests(TestCase):
         own = self.address(two, "eth1")
         # Interfaces are looked up when something is sent.
         with two.namespace.entered():
-            hurry = Hurry(two.reactor, own, 64, two.babeld.offers, two.babeld.is_tunnel)
+            hurry = Hurry(two.reactor, own, 64, two.babeld)
             hurry.startService()
             self.addCleanup(hurry.stopService)
             self.ask()

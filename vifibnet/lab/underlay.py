@@ -33,12 +33,14 @@ _BRIDGE_FILTER = """
 table bridge vifibnet_lab {
   set cut { type ifname . ifname; }
   set dark { type ifname; }
+  set apart { type ifname . ifname; }
   chain loss { }
   chain forward {
     type filter hook forward priority 0; policy accept;
     iifname . oifname @cut drop
     iifname @dark drop
     oifname @dark drop
+    iifname . oifname @apart meta l4proto udp drop
     jump loss
   }
 }
@@ -144,6 +146,13 @@ class Underlay:
         What comes from and goes to ``hN`` has that as its ``iifname`` and ``oifname``.
         """
         await self._bridge_rules(*(f"add rule bridge vifibnet_lab loss {match} drop" for match in matches))
+
+    async def part(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """From now on and for good, silently drop the UDP packets that these pairs of hosts send each other:
+        a tunnel over UDP between them is out of the question, but not the registry."""
+        names = ", ".join(f'"h{a}" . "h{b}", "h{b}" . "h{a}"' for a, b in pairs)
+        if names:
+            await self._bridge_rules(f"add element bridge vifibnet_lab apart {{ {names} }}")
 
     async def mend(self) -> None:
         """Let everything pass again: no cut, no darkness, no loss."""

@@ -19,6 +19,7 @@ then goes before it as well.
 *Any other way.* Where there is no alternate, babel has the destination asked for a newer sequence number,
 which takes a second. But it has told all neighbours at once that it has lost the way. Who went that way, over
 us, has said since that it has lost it, too, or goes another one: who still offers one does not go over us.
+(Of a lossy way babel is told, for a moment, that it is dead, so that this is known of it, too.)
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ class Health(Enum):
     LOSSY = "it forwards, but loses many packets"
     LEAVING = "it forwards, but not for long"
     DEAD = "it is not there any more"
+
+
+BAD = (Health.DEAD, Health.LOSSY)
+"""What any other way is better than."""
 
 
 class Place(NamedTuple):
@@ -119,9 +124,9 @@ class Kept:
     ``until`` then.
 
     ``own`` is babel's next hop or, where it has none, the last; ``metric`` our distance over it (None: babel
-    never had one) while it was well, ``refmetric`` its own; ``lost`` is when babel gave it up. ``shunned`` is
-    when it was found to be lossy, ``astray`` when babel came back to it although it is; ``avoided`` the lossy
-    one that was babel's last; ``ahead`` what is taken first.
+    never had one) while it was well, ``refmetric`` its own; ``lost`` is since when it has none. ``shunned``
+    is when it was found to be lossy, ``astray`` when babel came back to it although it is; ``avoided`` the
+    lossy one that was babel's last; ``ahead`` what is taken first.
     """
 
     own: Way
@@ -156,22 +161,26 @@ def keep(
     if own is not None:
         goal = Kept(own.way, own.metric, own.refmetric, ())
     elif direct is not None and around.health(direct) is not Health.DEAD:
-        goal = Kept(direct, None if before is None else before.metric, 0, ())
+        goal = Kept(direct, None if before is None else before.metric, 0, (), lost=_lost(before, now))
     elif before is None:
         return None
     else:
         until = until if before.until is None else before.until
         if until <= now:
             return None
-        lost = now if before.lost is None else before.lost
-        goal = Kept(before.own, before.metric, before.refmetric, (), until, lost)
+        goal = Kept(before.own, before.metric, before.refmetric, (), until, _lost(before, now))
     goal = _avoid(_shun(goal, before, around, now), before, around)
     had = () if before is None else before.ways
     ways = _ways(goal, offers, around, had, installed=own is not None, learning=learning)
-    if goal.lost is not None and now >= goal.lost + PATIENCE and around.health(ways[0]) is Health.DEAD:
+    if goal.lost is not None and now >= goal.lost + PATIENCE and around.health(ways[0]) in BAD:
         ways = _any(goal, offers, around, had) or ways
     first = None if before is None else before.ahead
     return replace(goal, ways=ways, ahead=_ahead(goal, first, ways, offers, around, now))
+
+
+def _lost(before: Kept | None, now: float) -> float:
+    """Since when babel has no way, if it has none now."""
+    return now if before is None or before.lost is None else before.lost
 
 
 def _shun(goal: Kept, before: Kept | None, around: Around, now: float) -> Kept:
@@ -189,11 +198,11 @@ def _shun(goal: Kept, before: Kept | None, around: Around, now: float) -> Kept:
 
 
 def _avoid(goal: Kept, before: Kept | None, around: Around) -> Kept:
-    """Note the lossy way to which babel may come back for a moment."""
+    """Note the lossy way to which babel may come back for a moment. It may be taken for dead meanwhile."""
     avoided = None if before is None else before.avoided
     if goal.shunned is not None:
         avoided = goal.own
-    return replace(goal, avoided=avoided) if avoided and around.health(avoided) is Health.LOSSY else goal
+    return replace(goal, avoided=avoided) if avoided and around.health(avoided) in BAD else goal
 
 
 def _ahead(
@@ -221,6 +230,9 @@ def _ahead(
 def _any(goal: Kept, offers: Collection[Offer], around: Around, had: tuple[Way, ...]) -> tuple[Way, ...]:
     """The best of all that neighbours still offer; the one that is taken already if it is about as good."""
     offered = {offer.way: offer.metric for offer in offers if _can_be_taken(offer.way, goal, around)}
+    if around.health(goal.own) is Health.LOSSY:
+        # For another one of its kind it is not worth leaving.
+        offered = {way: metric for way, metric in offered.items() if around.health(way) is not Health.LOSSY}
     if not offered:
         return ()
     best = min(offered, key=lambda way: (offered[way], way))

@@ -42,6 +42,11 @@ class Around:
         """Whether that is a way to it."""
         return way in self._offers.get(prefix, ())
 
+    def offered_beside(self, prefix: IPv6Network, way: Way) -> bool:
+        """Whether there is another way to it, over somebody who is well."""
+        others = (one for one in self._offers.get(prefix, ()) if one != way)
+        return any(self.health(one) in (Health.FINE, Health.UNKNOWN) for one in others)
+
     def learn(self, items: Iterable[Interface | Neighbour | Xroute | Route]) -> None:
         """All that there is."""
         self._up, self._heard, self._offers, self._origins, self._nearest = set(), set(), {}, {}, {}

@@ -56,6 +56,10 @@ LEARN = 1.5
 is not answered while its neighbours do not know its signature yet."""
 
 
+WARY = 1.0
+"""Seconds for which everything that babeld says is read at once when a way has been lost."""
+
+
 class Babeld(Service):
     """One babeld. The tuples are what it told last, metrics but for a little; they are empty while it does
     not run.
@@ -63,8 +67,8 @@ class Babeld(Service):
     ``on_change`` is called (once for many lines) when an interface, a neighbour or a route has come, gone,
     gone up or down, become usable or direct, or been installed, or not any more; not when only a metric has
     changed. ``on_neighbour``, which may be set, is called when anything about a neighbour has, ``on_learnt``
-    when it is not ``learning`` any more; ``patience``, too, tells for how many seconds a neighbour may wait.
-    ``hurry`` runs while babeld does, if it is set before.
+    when it is not ``learning`` any more; ``leisure``, too, tells for how many seconds what it says may wait
+    when no way is lost. ``hurry`` runs while babeld does, if it is set before.
     """
 
     log = Logger()
@@ -98,7 +102,8 @@ class Babeld(Service):
         self._newcomers = False
         self.on_neighbour: Callable[[], None] = lambda: None
         self.on_learnt: Callable[[], None] = lambda: None
-        self.patience: Callable[[], float] = lambda: CALM
+        self.leisure: Callable[[], float] = lambda: CALM
+        self._wary = 0.0
         self.hurry: Hurry | None = None
         self._watcher = self._new_watcher()
         self.supervisor = Supervisor(
@@ -147,6 +152,10 @@ class Babeld(Service):
         """The ways to a destination that its neighbours announce."""
         return self._ways.around.offers(prefix)
 
+    def count(self) -> int:
+        """How many destinations its neighbours announce."""
+        return len(self._ways.around.prefixes)
+
     def announced(self) -> Iterator[IPv6Network]:
         """Where it leads others to."""
         yield from (each.prefix for each in self.xroutes)
@@ -172,13 +181,14 @@ class Babeld(Service):
         return self._ways.around.unused(Way(via, interface), DRAINED)
 
     def covered(self, interface: str, via: str) -> bool:
-        """Whether all that goes via this neighbour would go another way if there was no route."""
+        """Whether others offer a way to all that goes via this neighbour."""
         return self._ways.covered(Way(via, interface))
 
     def startService(self) -> None:
         """Start babeld."""
         super().startService()
         if self.hurry is not None:
+            self.hurry.on_trouble = self._beware
             self.hurry.startService()
         self.supervisor.startService()
 
@@ -279,13 +289,24 @@ class Babeld(Service):
         self._replace(Told())
 
     def known(self, link: Monitor, told: Told) -> None:
-        """babeld has told all that it has (as a Listener of its monitor, like ``lost`` and ``changed``)."""
+        """babeld has told all that it has (as a Listener of its monitor, like ``lost``, ``changed`` and
+        ``patience``)."""
         self._watchdog.answered()
         self._link, self._known = link, True
         self._replace(told)
         waiting, self._waiting = self._waiting, []
         for linked in waiting:
             linked.callback(link)
+
+    def patience(self) -> float:
+        """For how many seconds what it says may wait."""
+        return 0.0 if self._reactor.seconds() < self._wary else self.leisure()
+
+    def _beware(self) -> None:
+        """Somebody has lost a way: what follows from that is not to wait."""
+        self._wary = self._reactor.seconds() + WARY
+        if self._link is not None:
+            self._link.hasten()
 
     def _ask_for_life(self) -> None:
         """Whatever it answers will do. Without a connection there is nobody to ask, and no answer."""
@@ -347,6 +368,8 @@ class Babeld(Service):
             self._ways.note(item, gone=True)
             if self._told.pop(item) is not None:
                 self._notice()
+            if isinstance(before, Route) and before.reachable and self.hurry is not None:
+                self.hurry.note(before.prefix, lost=True)
             if self._is_mute():
                 self._greet()
             return
@@ -355,7 +378,8 @@ class Babeld(Service):
         if isinstance(item, Neighbour):
             self.on_neighbour()
         if isinstance(item, Route) and self.hurry is not None:
-            self.hurry.note(item.prefix)
+            was_taken = isinstance(before, Route) and before.reachable
+            self.hurry.note(item.prefix, lost=was_taken and not item.reachable)
         if _is_newcomer(before, item):
             self._greet()
         if before is None or _shape(before) != _shape(item):

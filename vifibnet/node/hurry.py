@@ -1,32 +1,78 @@
-"""Having babeld ask at once for routes that are lost.
+"""Having babeld ask at once for routes that are lost, and tell at once of those that others ask for.
 
 Where no other way is safe, babel asks the destination for a newer sequence number, from one node to the next
-(RFC 8966, section 3.8.2). babeld (1.12) keeps such a request for a quarter of a hello interval, in case there
-is more to be said, and so does each that forwards it; meanwhile nobody knows a way.
+(RFC 8966, section 3.8.2). babeld (1.12) does so when a neighbour has told that it has a way, for which that
+takes up to a hello interval. The request it keeps for a quarter of a hello interval, in case there is more to
+be said, and so does each that forwards it. The answer is kept for a tenth of a second by each that passes it
+on, and for a hello interval where the way was lost, too. Meanwhile nobody knows a way.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from heapq import heappop, heappush
 from ipaddress import IPv6Address, IPv6Network
+from itertools import count, islice
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from vifibnet.model.liveness import INFINITY
 from vifibnet.model.ways import Offer, Way
 from vifibnet.node.ear import Ear, interface
 from vifibnet.node.packetfilter import attach
 from vifibnet.node.prompter import Prompter
+from vifibnet.wire.babeld import Neighbour, Xroute
 from vifibnet.wire.babelpacket import asked, asking
 
-PAUSE = 0.02
-"""Seconds between two times that babeld is hurried: whatever others ask, that is not more often."""
+PAUSE = 0.01
+"""Seconds between two times that something is said: whatever others ask, that is not more often."""
+
+AGAIN = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+"""Seconds after a loss at which babeld is hurried again: the others answer within some 0.15, and then it asks
+for a newer sequence number."""
+
+ANSWERS = (0.01, 0.03, 0.06, 0.1, 0.15)
+"""Seconds after a request at which babeld is asked itself: it may have passed the request on."""
+
+NEAREST = 3
+"""So many of those who still offer a way to what is lost are asked about it."""
+
+KNOWN, MANY = 1000, 200
+"""Of so many lost destinations it is remembered that they are, and so many are asked for, and told of, at
+once; of more babel tells by itself."""
+
+FEW = 8
+"""Where there is something to be told on more taps, it is told a tenth of a second later: to be told at once
+costs more."""
 
 _LONGEST = 2048
+
+
+class Babel(Protocol):
+    """What is known of our babeld."""
+
+    @property
+    def neighbours(self) -> Collection[Neighbour]:
+        """Whom it hears."""
+
+    @property
+    def xroutes(self) -> Collection[Xroute]:
+        """What it announces itself."""
+
+    def offers(self, prefix: IPv6Network) -> Collection[Offer]:
+        """The ways to a destination."""
+
+    def count(self) -> int:
+        """How many destinations there are."""
+
+    def is_tunnel(self, interface: str) -> bool:
+        """Whether that is one of our taps."""
 
 
 def open_socket() -> socket.socket:
@@ -39,7 +85,7 @@ class _Requests(Ear):
     """Hears what neighbours' babelds ask ours for."""
 
     def __init__(
-        self, reactor: Any, opened: socket.socket, on_request: Callable[[str, IPv6Network], None]
+        self, reactor: Any, opened: socket.socket, on_request: Callable[[Way, IPv6Network], None]
     ) -> None:
         super().__init__(reactor, opened, _LONGEST)
         self._on_request = on_request
@@ -49,12 +95,16 @@ class _Requests(Ear):
         came_by = interface(sender)
         if came_by is not None:
             for prefix in asked(data):
-                self._on_request(came_by, prefix)
+                self._on_request(Way(sender[0].partition("%")[0], came_by), prefix)
 
 
 class Hurry(Service):
     """Hurries babeld when it has lost the way to a destination, or is asked for one: whomever it asks then,
-    it asks at once."""
+    it asks at once, and those who may know one answer at once; when it has one again, all neighbours hear
+    that at once.
+
+    ``on_trouble``, which may be set, is called when babel, or a neighbour's, has lost a way.
+    """
 
     log = Logger()
 
@@ -63,24 +113,32 @@ class Hurry(Service):
         reactor: Any,
         own: IPv6Address | None,
         length: int,
-        offers: Callable[[IPv6Network], Iterable[Offer]],
-        is_tap: Callable[[str], bool],
+        babel: Babel,
         make_prompter: Callable[[IPv6Address], Prompter] = Prompter,
         make_socket: Callable[[], socket.socket] = open_socket,
     ) -> None:
         """``own``: our link-local address on all taps; without one nobody is hurried. ``length``: that of the
-        prefixes of most. ``offers``: the ways to a destination; ``is_tap``: whether an interface is one."""
+        prefixes of most."""
         self._reactor = reactor
         self._own = own
         self._length = length
-        self._offers = offers
-        self._is_tap = is_tap
+        self._babel = babel
         self._make_prompter = make_prompter
         self._make_socket = make_socket
+        self.on_trouble: Callable[[], None] = lambda: None
         self._prompter: Prompter | None = None
         self._requests: _Requests | None = None
+        # What is not taken any more, perhaps for a moment only; what is lost; what was asked for, and when.
+        self._losing: dict[IPv6Network, None] = {}
+        self._lost: dict[IPv6Network, None] = {}
+        self._asked: dict[tuple[str, IPv6Network], float] = {}
+        # For whom babeld has something; what it shall tell on which taps, and in whose name we ask it there;
+        # what is to be done later.
         self._ways: dict[Way, None] = {}
-        self._soon: IDelayedCall | None = None
+        self._news: dict[str, tuple[str, dict[IPv6Network, None]]] = {}
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+        self._next: IDelayedCall | None = None
         self._last = -inf
 
     def startService(self) -> None:
@@ -102,9 +160,9 @@ class Hurry(Service):
     def stopService(self) -> None:
         """End."""
         super().stopService()
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
         self._close()
 
     def _close(self) -> None:
@@ -113,29 +171,132 @@ class Hurry(Service):
         if self._prompter is not None:
             self._prompter.close()
         self._requests = self._prompter = None
+        self._losing, self._lost, self._asked, self._ways, self._news, self._later = {}, {}, {}, {}, {}, []
 
-    def note(self, prefix: IPv6Network) -> None:
-        """Something about the ways there has changed: if babel takes none, it asks for a better one."""
-        offers = list(self._offers(prefix))
-        if not any(offer.installed for offer in offers):
-            self._hurry(offers)
+    # -- what happens ------------------------------------------------------------------------------------
 
-    def _note_request(self, interface: str, prefix: IPv6Network) -> None:
-        """A neighbour asks: babel forwards that, unless it knows the answer."""
-        if self._is_tap(interface):
-            self._hurry(self._offers(prefix))
-
-    def _hurry(self, offers: Iterable[Offer]) -> None:
+    def note(self, prefix: IPv6Network, *, lost: bool) -> None:
+        """Something about the ways there has changed: if babel takes none, it asks for a better one.
+        ``lost``: it has just given up the one that it took."""
         if self._prompter is None:
             return
-        self._ways.update(dict.fromkeys(offer.way for offer in offers if self._is_tap(offer.way.interface)))
-        if self._ways and self._soon is None:
-            wait = max(0.0, self._last + PAUSE - self._reactor.seconds())
-            self._soon = self._reactor.callLater(wait, self._say)
+        if self._is_taken(prefix):
+            if prefix in self._lost:
+                del self._lost[prefix]
+                self._tell_all(prefix)
+            return
+        if lost:
+            self._losing[prefix] = None
+            self._plan(0.0)
+        self._hurry(prefix)
+
+    def _note_request(self, who: Way, prefix: IPv6Network) -> None:
+        """A neighbour asks: babel tells what it knows, or asks others."""
+        if not self._babel.is_tunnel(who.interface):
+            return
+        self.on_trouble()
+        # babeld may hear of it later than we do.
+        self._do((0.0, PAUSE), partial(self._hurry, prefix))
+        key, now = (who.interface, prefix), self._reactor.seconds()
+        if now >= self._asked.get(key, -inf) + ANSWERS[-1]:
+            self._asked.pop(key, None)
+            self._asked[key] = now
+            if len(self._asked) > KNOWN:
+                del self._asked[next(iter(self._asked))]
+            self._do(ANSWERS, partial(self._answer, who, prefix))
+
+    def _is_taken(self, prefix: IPv6Network) -> bool:
+        return any(offer.installed for offer in self._babel.offers(prefix))
+
+    def _note_losses(self) -> None:
+        """What babel has not replaced at once is lost."""
+        losing, self._losing = self._losing, {}
+        lost = [prefix for prefix in losing if not self._is_taken(prefix)]
+        for prefix in lost:
+            self._lost[prefix] = None
+            if len(self._lost) > KNOWN:
+                del self._lost[next(iter(self._lost))]
+            self._do(AGAIN, partial(self._hurry, prefix))
+        if lost:
+            self.on_trouble()
+            self._inquire(lost[:MANY])
+
+    # -- what follows ------------------------------------------------------------------------------------
+
+    def _do(self, delays: Iterable[float], action: Callable[[], None]) -> None:
+        """Do it after each of these."""
+        now = self._reactor.seconds()
+        for delay in delays:
+            if len(self._later) < KNOWN:
+                heappush(self._later, (now + delay, next(self._order), action))
+        self._plan_next()
+
+    def _plan_next(self) -> None:
+        if self._later:
+            self._plan(self._later[0][0] - self._reactor.seconds())
+
+    def _plan(self, wait: float) -> None:
+        """Say what there is by then, if not before."""
+        now = self._reactor.seconds()
+        wait = max(0.0, wait, self._last + PAUSE - now)
+        if self._next is None:
+            self._next = self._reactor.callLater(wait, self._say)
+        elif now + wait < self._next.getTime():
+            self._next.reset(wait)
+
+    def _hurry(self, prefix: IPv6Network) -> None:
+        """Those who offer a way get at once what babeld has for them."""
+        ways = self._nearest(prefix)
+        self._ways.update(dict.fromkeys(ways))
+        if ways:
+            self._plan(0.0)
+
+    def _nearest(self, prefix: IPv6Network) -> list[Way]:
+        """Those on our taps; what goes to others is signed."""
+        offers = (each for each in self._babel.offers(prefix) if self._babel.is_tunnel(each.way.interface))
+        return [offer.way for offer in sorted(offers, key=lambda offer: offer.metric)[:NEAREST]]
+
+    def _answer(self, who: Way, prefix: IPv6Network) -> None:
+        """Who has asked hears what babel has, if anything."""
+        if self._is_taken(prefix) or any(each.prefix == prefix for each in self._babel.xroutes):
+            self._tell(who, prefix)
+
+    def _tell_all(self, prefix: IPv6Network) -> None:
+        """All on each tap hear what one of them has asked for."""
+        for each in self._babel.neighbours:
+            if each.cost < INFINITY and self._babel.is_tunnel(each.interface):
+                self._tell(Way(each.address, each.interface), prefix)
+
+    def _tell(self, who: Way, prefix: IPv6Network) -> None:
+        """babeld tells everybody on a tap if one of them asks."""
+        self._news.setdefault(who.interface, (who.via, {}))[1][prefix] = None
+        self._plan(0.0)
 
     def _say(self) -> None:
-        self._soon, self._last = None, self._reactor.seconds()
-        ways, self._ways = self._ways, {}
-        if self._prompter is not None:
-            for way in ways:
-                self._prompter.hurry(way.interface, IPv6Address(way.via))
+        self._next, self._last = None, self._reactor.seconds()
+        self._note_losses()
+        while self._later and self._later[0][0] <= self._last:
+            heappop(self._later)[2]()
+        ways, self._ways, news, self._news = self._ways, {}, self._news, {}
+        if self._prompter is None:
+            return
+        for way in ways:
+            self._prompter.hurry(way.interface, IPv6Address(way.via))
+        destinations = self._babel.count() if len(news) <= FEW else None
+        for tap, (via, prefixes) in news.items():
+            self._prompter.ask(tap, IPv6Address(via), list(islice(prefixes, MANY)), among=destinations)
+        if self._next is not None:
+            # What was planned meanwhile has been said.
+            self._next.cancel()
+            self._next = None
+        self._plan_next()
+
+    def _inquire(self, lost: Iterable[IPv6Network]) -> None:
+        """Have those who offer a way tell of it again."""
+        inquired: dict[Way, list[IPv6Network]] = {}
+        for prefix in lost:
+            for way in self._nearest(prefix):
+                inquired.setdefault(way, []).append(prefix)
+        for way, prefixes in inquired.items():
+            if self._prompter is not None:
+                self._prompter.inquire(way.interface, IPv6Address(way.via), prefixes)

@@ -89,10 +89,14 @@ class Monitor(TwistedProtocol):
         answer: Deferred[wire.Reply] = Deferred()
         self._asked.append(answer)
         self._transport.write(f"{line}\n".encode())
+        self.hasten()
+        return answer
+
+    def hasten(self) -> None:
+        """Read on at once."""
         if self._pause is not None:
             self._pause.cancel()
             self._read_on()
-        return answer
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         """Take what has come; let more come together before the next look."""

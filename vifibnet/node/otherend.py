@@ -58,10 +58,11 @@ class End:
     the tunnel; ``sent``: our last beat's number, ``beaten`` when it was sent. ``missed``: when a beat of its
     was last overdue, ``eager`` until when we want more of them, ``asked`` until when it wants more of ours,
     ``used`` until when we take the tunnel for busy, ``busy`` until when one of us does, ``alive`` when we
-    began to hear each other, ``died`` when that ended, ``shunned`` when it was found to be lossy,
-    ``introduced`` when babeld was last told of it, ``inquired`` when others were asked in its stead,
-    ``quiet`` until when babeld misses nothing of it, ``review`` when it may be overdue; ``inquiry``: when its
-    kernel was asked last, ``answered`` when that answered; ``likes``: its last beat."""
+    began to hear each other, ``died`` when that ended, ``shunned`` when it was found to be lossy, ``seized``
+    the same if babeld is told then that it is dead, ``introduced`` when babeld was last told of it,
+    ``inquired`` when others were asked in its stead, ``quiet`` until when babeld misses nothing of it,
+    ``review`` when it may be overdue; ``inquiry``: when its kernel was asked last, ``answered`` when that
+    answered; ``likes``: its last beat."""
 
     tap: str
     address: IPv6Address
@@ -86,6 +87,7 @@ class End:
     alive: float = 0.0
     died: float = 0.0
     shunned: float = 0.0
+    seized: float = 0.0
     introduced: float = 0.0
     inquired: float = 0.0
     quiet: float = 0.0
@@ -212,7 +214,7 @@ class End:
 
     @property
     def keen(self) -> float:
-        """Until when it gets beats twice as often: packets are being lost, perhaps."""
+        """Until when it gets beats at each of the more frequent looks: packets are being lost, perhaps."""
         return min(self.busy, max(self.asked, 0.0 if self.pulse.penalty else self.eager))
 
     def wants(self, now: float) -> bool:

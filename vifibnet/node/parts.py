@@ -121,7 +121,7 @@ class Parts:
         settings = self.babeld_settings(self._config, taps)
         made = Babeld(self._reactor, self._rng, settings, on_change, kernel, direct, health)
         link_local, length = settings.prefix.link_local, settings.network.subnet(settings.prefix).prefixlen
-        made.hurry = Hurry(self._reactor, link_local, length, made.offers, made.is_tunnel)
+        made.hurry = Hurry(self._reactor, link_local, length, made)
         return made
 
     def babeld_settings(self, config: NodeConfig, taps: Sequence[str]) -> BabeldSettings:

@@ -50,9 +50,16 @@ class Prompter:
         number = self._count(interface, neighbour, 2)
         self._send(interface, neighbour, introduction(cost, HOLDS, hello, number))
 
-    def ask(self, interface: str, neighbour: IPv6Address, prefixes: Iterable[IPv6Network]) -> None:
-        """Have babeld tell all on the interface at once of its routes to these."""
-        for packet in questions(prefixes):
+    def ask(
+        self,
+        interface: str,
+        neighbour: IPv6Address,
+        prefixes: Iterable[IPv6Network],
+        among: int | None = None,
+    ) -> None:
+        """Have babeld tell all on the interface of its routes to these within a tenth of a second; at once if
+        it is known ``among`` how many it has."""
+        for packet in questions(prefixes, among):
             self._send(interface, neighbour, packet)
 
     def inquire(self, interface: str, neighbour: IPv6Address, prefixes: Iterable[IPv6Network]) -> None:

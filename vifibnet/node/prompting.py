@@ -32,7 +32,8 @@ WORSE = 288
 
 SEIZED = 1.0
 """Seconds for which babeld is told that a tunnel is dead which has just been found to lose many packets, if
-the kernel has another way for all of them: they go that way at once, and babel is sure to look for one."""
+others offer a way for all of them: babel looks for one at once then, and so do we for the kernel, which has
+the lossy one meanwhile (model.ways)."""
 
 INQUIRED = 1.0
 """Seconds between two inquiries because of the same neighbour."""
@@ -63,7 +64,7 @@ class Prompting:
     ) -> None:
         """``neighbours``: babeld's; ``routes``: where it has any to, our own subnet among them;
         ``elsewhere(tap, address)``: who has the shortest other way to what goes via that one;
-        ``covered(tap, address)``: whether the kernel has another way to all of that."""
+        ``covered(tap, address)``: whether others offer a way to all of that."""
         self._prompter = prompter
         self._neighbours = neighbours
         self._routes = routes
@@ -152,8 +153,12 @@ class Prompting:
         end.told = wanted if end.cost else 0
 
     def _seized(self, end: End) -> bool:
-        fresh = end.lossy and self._now - end.shunned < SEIZED
-        return fresh and self._covered(end.tap, str(end.address))
+        if not end.lossy or self._now - end.shunned >= SEIZED:
+            return False
+        if end.seized != end.shunned and self._covered(end.tap, str(end.address)):
+            end.seized = end.shunned
+        # When babel takes it for dead, there may be no other way any more: those that led back over us.
+        return end.seized == end.shunned
 
     def _inquire(self, end: End) -> None:
         """Others have told their ways when nobody wanted them. babel asks them again now, which they answer

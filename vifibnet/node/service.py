@@ -107,7 +107,7 @@ class NodeService(Service):
         )
         for server in self._servers.values():
             server.spared, server.calm = self._babeld.spares, self._heartbeats.calm
-        self._babeld.on_neighbour, self._babeld.patience = self._heartbeats.prompt, self._heartbeats.patience
+        self._babeld.on_neighbour, self._babeld.leisure = self._heartbeats.prompt, self._heartbeats.patience
         self._babeld.on_learnt = self._babel_changed
         self._homes.on_moved = self._heartbeats.show
         self._tunnels = Tunnels(

@@ -100,9 +100,9 @@ class Ways:
         return ((place.prefix, way.interface) for place, way in self._told.items())
 
     def covered(self, way: Way) -> bool:
-        """Whether there is another way in the kernel to everything that goes this way."""
-        kept = (kept for kept in self._kept.values() if kept.own == way)
-        return all(any(other != way for other in each.ways) for each in kept)
+        """Whether others offer a way to everything that goes this way."""
+        taken = (prefix for prefix, kept in self._kept.items() if kept.own == way)
+        return all(self.around.offered_beside(prefix, way) for prefix in taken)
 
     def stop(self) -> None:
         """Change nothing any more."""

@@ -18,8 +18,15 @@ _PAD1, _ACK_REQUEST, _HELLO, _IHU, _REQUEST, _SEQNO_REQUEST = 0, 2, 4, 5, 9, 10
 _WILDCARD, _IPV6 = 0, 2
 _NOBODY = bytes(8)
 _AT_MOST = 36
+_ROOM, _MORE, _WORTH = 96, 16, 500
+"""babeld has room for a sixteenth of an MTU of answers, or for some more than there are destinations; a
+thousand questions are not worth it."""
+
 _UNICAST = 0x8000
 _UDP = 17
+_BEFORE = {_REQUEST: 2, _SEQNO_REQUEST: 14}
+"""Bytes before the prefix in what asks for something."""
+
 _BODY = 8 + 4
 """Where the first TLV of a datagram begins: behind the headers of UDP and of babel."""
 
@@ -49,14 +56,18 @@ def introduction(cost: int, interval: float, hello: float, number: int) -> bytes
     return _packet(*hellos, _ihu(cost, interval), struct.pack("!BBBB", _REQUEST, 2, _WILDCARD, 0))
 
 
-def questions(prefixes: Iterable[IPv6Network]) -> Iterator[bytes]:
-    """Packets that ask for routes to these, to be answered within 0.1 s and to all on the interface.
+def questions(prefixes: Iterable[IPv6Network], among: int | None = None) -> Iterator[bytes]:
+    """Packets that ask for routes to these, to be answered within 0.1 s and to all on the interface; at once
+    if it is known ``among`` how many destinations that babeld has.
 
     babeld takes a hello interval to answer a request for a route, or for all, and does not answer one for all
     in the ten after it has told all. But it hurries (handle_request) when somebody asks for a newer sequence
-    number (section 4.6.11) than the route's, or has another router in mind: here it is none.
+    number (section 4.6.11) than the route's, or has another router in mind: here it is none. And it does not
+    wait when there are more answers than it has room for (buffer_update), though all are the same.
     """
     waiting = [_question(prefix) for prefix in prefixes]
+    room = 0 if among is None or among > _WORTH else max(_ROOM, among + _MORE)
+    waiting *= -(-room // len(waiting)) if waiting and len(waiting) < room else 1
     for start in range(0, len(waiting), _AT_MOST):
         yield _packet(*waiting[start : start + _AT_MOST])
 
@@ -100,27 +111,32 @@ def errand() -> bytes:
 
 def asking(length: int) -> tuple[tuple[int, int, int, int], ...]:
     """The packet filter that accepts datagrams (with their UDP headers) to a babeld whose first TLV asks for
-    a newer sequence number, or whose last one does for a prefix of this length. (Those to which babeld has
-    nothing to add consist of nothing else, or it adds them to what it announces.)"""
-    size = 14 + (length + 7) // 8
+    a newer sequence number, or whose last one does, or asks for a route, for a prefix of this length. (Those
+    to which babeld has nothing to add consist of nothing else, or it adds them to what it announces.)"""
+    newer, route = 14 + (length + 7) // 8, 2 + (length + 7) // 8
     return (
         (0x28, 0, 0, 2),  # load the port
-        (0x15, 0, 8, PORT),
+        (0x15, 0, 13, PORT),
         (0x30, 0, 0, _BODY),  # load the first type
-        (0x15, 5, 0, _SEQNO_REQUEST),
+        (0x15, 10, 0, _SEQNO_REQUEST),
         (0x28, 0, 0, 4),  # load the length
-        (0x14, 0, 0, 2 + size),
+        (0x14, 0, 0, 2 + route),
         (0x07, 0, 0, 0),  # that is where the last TLV would begin
         (0x48, 0, 0, 0),  # load its type and length
-        (0x15, 0, 1, _SEQNO_REQUEST << 8 | size),
+        (0x15, 5, 0, _REQUEST << 8 | route),
+        (0x87, 0, 0, 0),  # or there
+        (0x14, 0, 0, newer - route),
+        (0x07, 0, 0, 0),
+        (0x48, 0, 0, 0),
+        (0x15, 0, 1, _SEQNO_REQUEST << 8 | newer),
         (0x06, 0, 0, 0xFFFF),  # accept
         (0x06, 0, 0, 0),  # refuse
     )
 
 
 def asked(data: bytes) -> Iterator[IPv6Network]:
-    """For which prefixes the datagram (with its UDP header) wants newer sequence numbers that somebody else
-    than who gets it may have to be asked for."""
+    """For which prefixes the datagram (with its UDP header) wants a route, or a newer sequence number that
+    somebody else than who gets it may have to be asked for."""
     end, at = len(data), _BODY
     while at + 2 <= end:
         kind, length = data[at], data[at + 1]
@@ -129,9 +145,13 @@ def asked(data: bytes) -> Iterator[IPv6Network]:
             continue
         body = data[at + 2 : at + 2 + length]
         at += 2 + length
-        if kind != _SEQNO_REQUEST or at > end or length < 14 or body[0] != _IPV6 or body[1] > 128:
+        start = _BEFORE.get(kind, len(body) + 1)
+        if at > end or len(body) < start or body[0] != _IPV6 or body[1] > 128:
             continue
-        if body[4] > 1 and body[5] == 0 and len(address := body[14 : 14 + (body[1] + 7) // 8]) * 8 >= body[1]:
+        if kind == _SEQNO_REQUEST and (body[4] <= 1 or body[5] != 0):
+            continue
+        address = body[start : start + (body[1] + 7) // 8]
+        if len(address) * 8 >= body[1]:
             yield IPv6Network((address.ljust(16, b"\0"), body[1]), strict=False)
 
 

@@ -230,6 +230,25 @@ class KeepTests(SynchronousTestCase):
         self.assertEqual(self.step(), (P,))
         self.assertEqual(self.step(direct(), *detours), (P,))
 
+    def test_any_if_lossy(self) -> None:
+        """Likewise one that loses many, when babel has been told that it is dead; but not for such another,
+        and only as long as babel does not come back to it."""
+        for end in (None, P):
+            self.kept, self.around.healths = None, {}
+            detours = over(N, 4), over(M, 3)
+            self.assertEqual(self.step(direct(), *detours, direct=end), (P,))
+            self.around.healths = {P: Health.LOSSY}
+            self.assertEqual(self.step(direct(), *detours, direct=end), (P,))
+            self.assertEqual(self.step(*detours, direct=end), (P,))
+            self.assertEqual((self.step(*detours, direct=end, pause=PATIENCE), self.ahead), ((M,), M))
+            self.around.healths[M] = Health.LOSSY
+            self.assertEqual((self.step(*detours, direct=end), self.ahead), ((N,), N))
+            self.around.healths[N] = Health.LOSSY
+            self.assertEqual((self.step(*detours, direct=end), self.ahead), ((P,), None))
+            self.around.healths = {P: Health.LOSSY}
+            self.assertEqual(self.step(*detours, direct=end), (M,))
+            self.assertEqual(self.step(direct(), *detours, direct=end, pause=PATIENCE), (P,))
+
     def test_any_if_dead(self) -> None:
         """One that babel has lost alone is not left."""
         for health in (Health.FINE, Health.UNKNOWN, Health.LEAVING):
@@ -480,14 +499,16 @@ class GraphTests(SynchronousTestCase):
 
     @given(graphs(), st.data())
     def test_heard(self, graph: Graph, data: st.DataObject) -> None:
-        """When all have heard that a link is cut, everything arrives where anybody around still has a way."""
+        """When all have heard that a link is cut, or that it loses many, everything arrives past it where
+        anybody around still has a way."""
+        health = data.draw(st.sampled_from([Health.DEAD, Health.LOSSY]))
         net = Net(graph, data.draw(st.sampled_from(sorted(graph))))
         node = data.draw(st.sampled_from(sorted(net.next)))
         gone = net.next[node]
         cut = frozenset({(node, gone), (gone, node)})
         # Nobody else has found another way yet.
         lost = {each for each in net.next if net.walk(each, NONE, cut)[0] != "arrives"}
-        net.lose(node, gone, Health.DEAD)
+        net.lose(node, gone, health)
         if net.hear(node, {gone, *lost}):
             self.assertEqual(net.walk(node, cut, cut)[0], "arrives")
 

@@ -22,7 +22,8 @@ from vifibnet.errors import BabeldDeaf
 from vifibnet.interfaces import IKernel
 from vifibnet.model.addresses import Network, Prefix
 from vifibnet.model.ways import Health, Place, Way
-from vifibnet.node.babeld import LEARN, Babeld, BabeldSettings, Interface, Xroute
+from vifibnet.node.babeld import LEARN, WARY, Babeld, BabeldSettings, Interface, Xroute
+from vifibnet.node.pace import CALM
 from vifibnet.node.watchdog import INTERVAL, PATIENCE
 
 KEY = bytes(range(16))
@@ -413,13 +414,14 @@ class BabeldTests(SynchronousTestCase):
         self.assertEqual(self.kept[1:], [([], ["2001:db8:42:7::/64"])])
 
     def test_hurry(self) -> None:
-        """It runs while babeld does, and hears of each route with the ways that there are by then."""
+        """It runs while babeld does, and hears of each route with the ways that there are by then, and of
+        each loss; while it tells of trouble, nothing that babeld says waits."""
         babeld = Babeld(self.reactor, Random(1), self.settings, self.changed, self)
-        heard: list[tuple[IPv6Network, list[bool]]] = []
+        heard: list[tuple[IPv6Network, bool, list[bool]]] = []
 
         class Heard(Service):
-            def note(self, prefix: IPv6Network) -> None:
-                heard.append((prefix, [offer.installed for offer in babeld.offers(prefix)]))
+            def note(self, prefix: IPv6Network, *, lost: bool) -> None:
+                heard.append((prefix, lost, [offer.installed for offer in babeld.offers(prefix)]))
 
         hurry = babeld.hurry = Heard()  # type: ignore[assignment]
         babeld.startService()
@@ -428,7 +430,15 @@ class BabeldTests(SynchronousTestCase):
         self.assertEqual(heard, [])
         self.say(protocol, route("change", "no"), neighbour("change", cost=97), route("change", "yes", 65535))
         prefix = IPv6Network("2001:db8:42:7::/64")
-        self.assertEqual(heard, [(prefix, [False]), (prefix, [])])
+        self.assertEqual(heard, [(prefix, True, [False]), (prefix, False, [])])
+        heard.clear()
+        self.say(protocol, route("change"), route("flush"))
+        self.assertEqual(heard, [(prefix, False, [True]), (prefix, True, [])])
+        self.assertEqual(babeld.patience(), CALM)
+        hurry.on_trouble()  # type: ignore[attr-defined]
+        self.assertEqual(babeld.patience(), 0)
+        self.reactor.advance(WARY)
+        self.assertEqual(babeld.patience(), CALM)
         self.assertEqual([babeld.is_tunnel(name) for name in ("vifc0", "eth0")], [True, False])
         babeld.stopService()
         self.assertFalse(hurry.running)

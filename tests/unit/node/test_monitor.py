@@ -76,6 +76,14 @@ class MonitorTests(SynchronousTestCase):
         self.say(*lines)
         self.assertEqual(self.changes, [parse_monitor(line) for line in lines])
 
+    def test_hastened(self) -> None:
+        """What waits to be read is read at once when somebody cannot wait."""
+        self.monitor.hasten()
+        self.say(route("change", metric=300))
+        self.assertEqual(self.transport.producerState, "paused")
+        self.monitor.hasten()
+        self.assertEqual(self.transport.producerState, "producing")
+
     def test_a_little(self) -> None:
         """A metric that has changed by a little is the same as long as it stays near what was told last."""
         self.say(*(route("change", metric=96 + more) for more in (LITTLE - 1, -LITTLE + 1, 1)))

@@ -69,6 +69,20 @@ class PrompterTests(SynchronousTestCase):
         self.assertEqual(self.raw.sent, [(each, self.where) for each in sent])
         self.assertGreater(len(sent), 1)
 
+    def test_asks_often(self) -> None:
+        """So often that babeld has no room for the answers: a sixteenth of an MTU, or its destinations and
+        some more; not where these are too many."""
+        prefixes = [IPv6Network((number << 64, 64)) for number in range(5)]
+        for among, room in ((3, 90), (300, 305)):
+            self.raw.sent = []
+            self.prompter.ask("lo", PEER, prefixes, among=among)
+            size = len(next(questions(prefixes[:1]))) - 4
+            self.assertGreater(sum(len(packet) - 52 for packet, _ in self.raw.sent) // size, room)
+        self.raw.sent = []
+        self.prompter.ask("lo", PEER, prefixes, among=9999)
+        self.prompter.ask("lo", PEER, [], among=3)
+        self.assertEqual(len(self.raw.sent), 1)
+
     def test_inquires(self) -> None:
         """That goes to the neighbour itself, from us."""
         prefixes = [IPv6Network("2001:db8:42:1::/64")]

@@ -223,9 +223,17 @@ class WaysTests(SynchronousTestCase):
         self.expect(({}, [Place(ONE, 0), Place(ONE, 1), Place(TWO, 0)]))
 
     def test_covered(self) -> None:
-        """Whether there is another way to all that goes one way, whatever babel has."""
+        """Whether somebody who is well offers a way to all that goes one way, whatever babel has."""
         self.triangle()
         self.assertEqual((self.ways.covered(HERE), self.ways.covered(THERE)), (True, False))
+        self.healths = {(THERE.interface, THERE.via): Health.LEAVING}
+        self.ways.look()
+        self.clock.advance(0)
+        self.assertFalse(self.ways.covered(HERE))
+        self.healths = {}
+        self.ways.look()
+        self.clock.advance(0)
+        self.said = []
         self.healths = {(HERE.interface, HERE.via): Health.LOSSY}
         self.ways.look()
         self.clock.advance(0)

@@ -39,6 +39,12 @@ def request(prefix: IPv6Network, seqno: int = 1, hops: int = 127, router: bytes 
     return struct.pack("!BBBBHBB", 10, length, 2, prefix.prefixlen, seqno, hops, 0) + router + address
 
 
+def plain(prefix: IPv6Network) -> bytes:
+    """The TLV that wants a route (section 4.6.10)."""
+    address = prefix.network_address.packed[: (prefix.prefixlen + 7) // 8]
+    return struct.pack("!BBBB", 9, 2 + len(address), 2, prefix.prefixlen) + address
+
+
 PREFIXES = st.builds(
     lambda address, length: IPv6Network((address, length), strict=False),
     st.integers(0, (1 << 128) - 1),
@@ -90,10 +96,13 @@ class PacketTests(SynchronousTestCase):
 
     @given(st.lists(st.tuples(FILLING, PREFIXES, st.integers(0, 255)), max_size=5), FILLING)
     def test_asked(self, wanted: list[tuple[list[bytes], IPv6Network, int]], more: list[bytes]) -> None:
-        """Each prefix that somebody else may have to be asked for, whatever else is said."""
-        tlvs = [tlv for filling, prefix, hops in wanted for tlv in (*filling, request(prefix, hops=hops))]
+        """Each prefix that somebody else may have to be asked for, or for which a route is wanted (here: with
+        no hops), whatever else is said."""
+        tlvs = []
+        for filling, prefix, hops in wanted:
+            tlvs += [*filling, request(prefix, hops=hops) if hops else plain(prefix)]
         data = received(packet(*tlvs, *more))
-        self.assertEqual(list(asked(data)), [prefix for _, prefix, hops in wanted if hops > 1])
+        self.assertEqual(list(asked(data)), [prefix for _, prefix, hops in wanted if hops != 1])
 
     @given(st.binary(max_size=99), PREFIXES, st.integers(0, 60))
     def test_nonsense(self, payload: bytes, prefix: IPv6Network, cut: int) -> None:
@@ -101,6 +110,8 @@ class PacketTests(SynchronousTestCase):
         list(asked(payload))
         list(asked(received(packet(payload))))
         self.assertEqual(list(asked(received(packet(request(prefix)[: min(cut, 15)])))), [])
+        whole = plain(prefix)
+        self.assertEqual(list(asked(received(packet(whole[: min(cut, len(whole) - 1)])))), [])
 
     @given(st.binary(max_size=99))
     def test_datagram(self, payload: bytes) -> None:
