@@ -88,7 +88,8 @@ def registry_picture(answer: Answer, now: float, _width: int) -> list[str]:
 
 
 def node_picture(answer: Answer, now: float, width: int) -> list[str]:
-    """The lines about a node."""
+    """The lines about a node. Ages are by its own time, which nobody sets."""
+    calendar, now = now, answer.get("now", now)
     lines = [
         f"node {answer['prefix']} of {answer['network']}, address {answer['address']},"
         f" up for {duration(now - answer['started'])}",
@@ -96,7 +97,7 @@ def node_picture(answer: Answer, now: float, width: int) -> list[str]:
         f"others reach it at: {answer['endpoints'].replace(';', ' ') or 'not known yet'}",
         f"certificate: until {day(answer['certificate_expires'])};"
         f" certificate authority: until {day(answer['authority_expires'])}",
-        *_warnings(answer, now),
+        *_warnings(answer, calendar),
         *_drained(answer["drained"], now),
     ]
     for title, columns, rows in _sections(answer, now):

@@ -111,9 +111,10 @@ class ParametersStatus:
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """All of it. ``started`` is a Unix time; ``endpoints`` is what we advertise; ``registry`` is None for a
-    node that was given none; ``certificate_expires`` and ``authority_expires`` are Unix times; ``drained`` is
-    None for a node that is not."""
+    """All of it. ``started`` is a Unix time, and so is ``now``, at which all this is so: as if nobody had set
+    the machine's clock since ``started``. ``endpoints`` is what we advertise; ``registry`` is None for a node
+    that was given none; ``certificate_expires`` and ``authority_expires`` are Unix times by the calendar;
+    ``drained`` is None for a node that is not."""
 
     prefix: str
     address: str
@@ -121,6 +122,7 @@ class NodeStatus:
     network: str
     pid: int
     started: float
+    now: float
     endpoints: str
     tunnels: tuple[TunnelStatus, ...]
     served: tuple[ServedStatus, ...]

@@ -397,6 +397,7 @@ class NodeService(Service):
             network=str(network),
             pid=os.getpid(),
             started=self._started,
+            now=self._reactor.seconds(),
             endpoints=format_endpoints(self._where.endpoints() or ()),
             tunnels=self._tunnels.status(),
             served=self._view.served(),

@@ -31,7 +31,7 @@ from vifibnet.model.status import (
 )
 from vifibnet.node.status import StatusServer
 
-NOW = STATUS.started + 3 * 3600
+NOW = STATUS.now
 YEAR = 365 * 86400
 REGISTRY = {
     "network": "2001:db8:42::/48", "version": "1.2", "started": NOW - 90, "nodes": 3, "connected": 1,
@@ -125,6 +125,18 @@ class NodeTests(SynchronousTestCase):
         said = self.picture(replace(STATUS, registry=replace(away, seen=None)))
         self.assertIn("registry: not connected\n", said)
         self.assertIn("registry: none was given\n", self.picture(replace(STATUS, registry=None)))
+
+    def test_clock_set(self) -> None:
+        """What it tells is as old as it says, whatever the machine's clock shows by now; of older nodes, which
+        do not say, as old as that shows. Certificates end by the calendar."""
+        made = document(STATUS)
+        said = node_picture(made, NOW + YEAR, 100)
+        self.assertIn("up for 3 h", said[0])
+        self.assertEqual([line for line in said if "expire" in line], [])
+        later = node_picture(made, STATUS.authority_expires + 1, 100)
+        self.assertIn("expired on", "\n".join(later))
+        del made["now"]
+        self.assertNotEqual(node_picture(made, NOW + YEAR, 100)[0], said[0])
 
     def test_warning(self) -> None:
         """From 90 days before the authority's end."""

@@ -17,6 +17,7 @@ STATUS = NodeStatus(
     network="2001:db8:42::/48",
     pid=123,
     started=1760000000.0,
+    now=1760010800.0,
     endpoints="192.0.2.1,1194,udp",
     tunnels=(TunnelStatus("vifc0", "7/16", "192.0.2.2,1194,udp", True, 1.0, 3, 1234, "why"),),
     served=(),
