@@ -72,7 +72,7 @@ class RegistryClient(Service):
         sees us somewhere else, ``on_document`` when it has a new document, ``on_revoked`` when it
         says that our own certificate is on it."""
         self._reactor = reactor
-        self._where = where
+        self._where = self._answers_at = where
         self._on_connected = on_connected
         self._on_seen = on_seen
         self._on_revoked = on_revoked
@@ -226,7 +226,7 @@ class RegistryClient(Service):
             self._on_seen()
         if not self.connected and connection is self._connection:
             self.connected, self.since = True, self._reactor.seconds()
-            self._problem = ""
+            self._problem, self._answers_at = "", self._where
             self.log.info(
                 "the registry at {where} answers; it sees us at {seen}", where=self._where, seen=seen
             )
@@ -238,7 +238,7 @@ class RegistryClient(Service):
         self._connection = None
         if self.connected:
             self.connected, self.since = False, None
-            self.log.info("the connection to the registry at {where} is lost", where=self._where)
+            self.log.info("the connection to the registry at {where} is lost", where=self._answers_at)
 
 
 class _Connection(AMP):

@@ -127,8 +127,8 @@ class NodeTests(SynchronousTestCase):
         self.assertIn("registry: none was given\n", self.picture(replace(STATUS, registry=None)))
 
     def test_clock_set(self) -> None:
-        """What it tells is as old as it says, whatever the machine's clock shows by now; of older nodes, which
-        do not say, as old as that shows. Certificates end by the calendar."""
+        """What it tells is as old as it says, whatever the machine's clock shows by now; of older nodes,
+        which do not say, as old as that shows. Certificates end by the calendar."""
         made = document(STATUS)
         said = node_picture(made, NOW + YEAR, 100)
         self.assertIn("up for 3 h", said[0])

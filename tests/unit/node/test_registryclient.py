@@ -13,6 +13,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.amp import AMP
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
@@ -194,9 +195,12 @@ class RegistryClientTests(TestCase):
         self.assertEqual(len(self.server.connections), 1)
         await self.port.stopListening()
         self.listen(0)
-        self.client.move("example port 2")
-        await self.client.peers(1)
+        with capturedLogs() as events:
+            self.client.move("example port 2")
+            await self.client.peers(1)
         self.assertEqual(len(self.server.connections), 2)
+        said = [formatEvent(event) for event in events if "is lost" in event["log_format"]]
+        self.assertEqual(said, ["the connection to the registry at example port 1 is lost"])
         # It goes on being connected to where it is, and not twice.
         self.assertTrue(self.client.connected)
         await self.client.peers(1)
