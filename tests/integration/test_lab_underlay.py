@@ -53,9 +53,22 @@ class UnderlayTests(TestCase):
 
     async def echoes_heard(self, host: int) -> int:
         """How many pings have arrived at a host."""
+        return await self.counted(host, "Icmp:", "InEchos")
+
+    async def counted(self, host: int, kind: str, what: str) -> int:
+        """What a host's kernel has counted."""
         said = (await run(reactor, self.ours.inside(host, ["cat", "/proc/net/snmp"]))).output
-        names, values = (line.split() for line in said.splitlines() if line.startswith("Icmp:"))
-        return int(values[names.index("InEchos")])
+        names, values = (line.split() for line in said.splitlines() if line.startswith(kind))
+        return int(values[names.index(what)])
+
+    async def datagram(self, source: int, target: int) -> bool:
+        """Whether a UDP datagram arrives, at a port where nobody listens."""
+        before = await self.counted(target, "Udp:", "NoPorts")
+        send = ["bash", "-c", f"echo > /dev/udp/{self.ours.address(target)}/9"]
+        await run(reactor, self.ours.inside(source, send), check=False)
+        # What is sent after it arrives after it.
+        self.assertTrue(await self.ping(source, self.ours.address(target)))
+        return await self.counted(target, "Udp:", "NoPorts") == before + 1
 
     async def test_hosts_reach_each_other(self) -> None:
         """But nobody else: neither a host that is not there, nor the world."""
@@ -120,6 +133,15 @@ class UnderlayTests(TestCase):
         # A question and its answer both pass with a probability of a quarter.
         self.assertTrue(50 < lost[1] < 95, lost)
         self.assertEqual(lost[2], 0)
+
+    async def test_parted(self) -> None:
+        """Two that are to have no tunnel lose their UDP datagrams, both ways, for good, and nothing else."""
+        self.assertTrue(await self.datagram(0, 1))
+        await self.ours.part([(0, 1)])
+        await self.ours.mend()
+        self.assertFalse(await self.datagram(0, 1))
+        self.assertFalse(await self.datagram(1, 0))
+        self.assertTrue(await self.datagram(0, 2))
 
     async def test_readdress(self) -> None:
         """A host answers on its new address alone."""
