@@ -6,20 +6,26 @@ import contextlib
 import re
 import socket
 import struct
+from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network
 
+from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
 from tests.integration.namespaces import Namespace, eventually
 from tests.integration.test_routing import Node
 from tests.unit.wire.test_babelpacket import packet, plain, request
+from vifibnet.lab.children import sleep
 from vifibnet.node.hurry import Hurry, open_socket
 from vifibnet.node.packetfilter import attach
-from vifibnet.node.prompter import open_raw
+from vifibnet.node.prompter import Prompter, open_raw
 from vifibnet.wire.babelpacket import asked, asking, datagram
 
 WINDOW, LARGEST = 100, 1 << 16
 """babeld answers who wants a sequence number that is at most so much greater than the last one."""
+
+UPDATE = 8
+"""The type of a TLV that tells of a route."""
 
 TLVS = 12
 """Where the first TLV of a datagram, with its UDP header, begins."""
@@ -48,6 +54,16 @@ def router(node: Node, prefix: IPv6Network) -> bytes:
             told += control.recv(1 << 16)
     (found,) = set(re.findall(rf"prefix {prefix} .* id ([0-9a-f:]+)", told.decode()))
     return bytes.fromhex(found.replace(":", ""))
+
+
+async def quiet(hear: Callable[[], object], heard: list[str]) -> None:
+    """Wait until nothing more is to be heard."""
+    said = -1
+    while said != len(heard):
+        said = len(heard)
+        await sleep(reactor, 0.5)
+        hear()
+    heard.clear()
 
 
 class FilterTests(TestCase):
@@ -167,6 +183,35 @@ class HurryTests(TestCase):
         await self.start()
         self.ask()
         self.assertNotIn(3, await self.heard())
+
+    async def test_at_once(self) -> None:
+        """Where babeld has no room for the answers, it does not keep them: that neighbour hears them before
+        the one that has asked first."""
+        await self.start()
+        one, two, three = self.nodes
+        ears: dict[str, socket.socket] = {}
+        for node, name in ((one, "eth0"), (three, "eth1")):
+            with node.namespace.entered():
+                ears[name] = open_socket()
+            self.addCleanup(ears[name].close)
+        heard: list[str] = []
+
+        def hear() -> bool:
+            for name, ear in ears.items():
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        heard.extend([name] * (UPDATE in kinds(ear.recv(2048))))
+            return len(set(heard)) == len(ears)
+
+        for _ in range(5):
+            await quiet(hear, heard)
+            with two.namespace.entered():
+                for (name, node), among in zip({"eth0": one, "eth1": three}.items(), (None, 3), strict=True):
+                    prompter = Prompter(self.address(two, name))
+                    prompter.ask(name, self.address(node, name), [two.subnet], among)
+                    prompter.close()
+            await eventually(hear, "both answers")
+            self.assertEqual(heard[0], "eth1")
 
     async def test_hurried(self) -> None:
         """It sends that at once, together with an answer that nobody has asked for."""
