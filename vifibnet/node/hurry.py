@@ -10,7 +10,7 @@ on, and for a hello interval where the way was lost, too. Meanwhile nobody knows
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from heapq import heappop, heappush
 from ipaddress import IPv6Address, IPv6Network
@@ -33,7 +33,7 @@ from vifibnet.wire.babelpacket import asked, asking
 PAUSE = 0.01
 """Seconds between two times that something is said: whatever others ask, that is not more often."""
 
-AGAIN = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+AGAIN = (0.1, 0.02, 0.05, 0.15, 0.2, 0.3)
 """Seconds after a loss at which babeld is hurried again: the others answer within some 0.15, and then it asks
 for a newer sequence number."""
 
@@ -47,9 +47,9 @@ KNOWN, MANY = 1000, 200
 """Of so many lost destinations it is remembered that they are, and so many are asked for, and told of, at
 once; of more babel tells by itself."""
 
-FEW = 8
-"""Where there is something to be told on more taps, it is told a tenth of a second later: to be told at once
-costs more."""
+FEW = 4
+"""Whoever has more neighbours mostly has other ways, and answers to all of them at once are work just when
+there is much else to do: it hurries once, and tells what it is asked for a tenth of a second later."""
 
 _LONGEST = 2048
 
@@ -198,12 +198,12 @@ class Hurry(Service):
         # babeld may hear of it later than we do.
         self._do((0.0, PAUSE), partial(self._hurry, prefix))
         key, now = (who.interface, prefix), self._reactor.seconds()
-        if now >= self._asked.get(key, -inf) + ANSWERS[-1]:
+        if now >= self._asked.get(key, -inf) + max(ANSWERS):
             self._asked.pop(key, None)
             self._asked[key] = now
             if len(self._asked) > KNOWN:
                 del self._asked[next(iter(self._asked))]
-            self._do(ANSWERS, partial(self._answer, who, prefix))
+            self._do(self._few(ANSWERS), partial(self._answer, who, prefix))
 
     def _is_taken(self, prefix: IPv6Network) -> bool:
         return any(offer.installed for offer in self._babel.offers(prefix))
@@ -212,11 +212,12 @@ class Hurry(Service):
         """What babel has not replaced at once is lost."""
         losing, self._losing = self._losing, {}
         lost = [prefix for prefix in losing if not self._is_taken(prefix)]
+        again = self._few(AGAIN) if lost else ()
         for prefix in lost:
             self._lost[prefix] = None
             if len(self._lost) > KNOWN:
                 del self._lost[next(iter(self._lost))]
-            self._do(AGAIN, partial(self._hurry, prefix))
+            self._do(again, partial(self._hurry, prefix))
         if lost:
             self.on_trouble()
             self._inquire(lost[:MANY])
@@ -230,6 +231,19 @@ class Hurry(Service):
             if len(self._later) < KNOWN:
                 heappush(self._later, (now + delay, next(self._order), action))
         self._plan_next()
+
+    def _few(self, delays: tuple[float, ...]) -> tuple[float, ...]:
+        """All of these, or the first one alone."""
+        return delays if self._has_few_neighbours() else delays[:1]
+
+    def _has_few_neighbours(self) -> bool:
+        return len(list(self._near())) <= FEW
+
+    def _near(self) -> Iterator[Way]:
+        """The neighbours on our taps that hear us and are heard."""
+        for each in self._babel.neighbours:
+            if each.cost < INFINITY and self._babel.is_tunnel(each.interface):
+                yield Way(each.address, each.interface)
 
     def _plan_next(self) -> None:
         if self._later:
@@ -263,9 +277,8 @@ class Hurry(Service):
 
     def _tell_all(self, prefix: IPv6Network) -> None:
         """All on each tap hear what one of them has asked for."""
-        for each in self._babel.neighbours:
-            if each.cost < INFINITY and self._babel.is_tunnel(each.interface):
-                self._tell(Way(each.address, each.interface), prefix)
+        for each in self._near():
+            self._tell(each, prefix)
 
     def _tell(self, who: Way, prefix: IPv6Network) -> None:
         """babeld tells everybody on a tap if one of them asks."""
@@ -282,7 +295,7 @@ class Hurry(Service):
             return
         for way in ways:
             self._prompter.hurry(way.interface, IPv6Address(way.via))
-        destinations = self._babel.count() if len(news) <= FEW else None
+        destinations = self._babel.count() if self._has_few_neighbours() else None
         for tap, (via, prefixes) in news.items():
             self._prompter.ask(tap, IPv6Address(via), list(islice(prefixes, MANY)), among=destinations)
         if self._next is not None:

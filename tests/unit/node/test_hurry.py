@@ -138,7 +138,7 @@ class HurryTests(SynchronousTestCase):
         began = self.reactor.seconds()
         self.hurry.note(PREFIX, lost=True)
         self.assertEqual((self.said(), self.troubles), ([NEAR, FAR], 1))
-        for delay in AGAIN:
+        for delay in sorted(AGAIN):
             self.assertEqual(self.said(began + delay - 0.001 - self.reactor.seconds()), [])
             self.assertEqual(self.said(0.002), [NEAR, FAR])
         self.assertEqual(self.said(10), [])
@@ -165,12 +165,18 @@ class HurryTests(SynchronousTestCase):
         self.wait(1)
         self.assertEqual(len(self.prompter.told), 2)
 
-    def test_found_everywhere(self) -> None:
-        """With many taps there is a moment's time."""
+    def test_many_neighbours(self) -> None:
+        """With many there is a moment's time, and nothing is done several times."""
         self.babel.near = [(Way("fe80::9", f"vifc{number}"), 96) for number in range(FEW + 1)]
         self.lose(PREFIX)
+        self.wait(1)
+        self.assertEqual(len(self.said()), 4)
         self.find(PREFIX)
         self.assertEqual(self.prompter.among, [None] * (FEW + 1))
+        self.babel.ways[0] = Offer(NEAR, 192, 96, installed=True)
+        self.hurry._note_request(FAR, PREFIX)
+        self.wait(1)
+        self.assertEqual(self.prompter.told[FEW + 1 :], [(FAR, [PREFIX])])
 
     def test_replaced(self) -> None:
         """babel tells first what it takes no more, then what it takes instead: that is no loss."""
