@@ -19,7 +19,7 @@ from vifibnet.lab.children import sleep
 from vifibnet.node.hurry import Hurry, open_socket
 from vifibnet.node.packetfilter import attach
 from vifibnet.node.prompter import Prompter, open_raw
-from vifibnet.wire.babelpacket import asked, asking, datagram
+from vifibnet.wire.babelpacket import Wanted, asked, asking, datagram
 
 WINDOW, LARGEST = 100, 1 << 16
 """babeld answers who wants a sequence number that is at most so much greater than the last one."""
@@ -93,6 +93,7 @@ class FilterTests(TestCase):
             (packet(plain(near)), True),
             (packet(bytes.fromhex("09020000")), False),
             (packet(hello, plain(near), router_id), False),
+            (packet(request(near, hops=1)), False),
             (packet(hello), False),
             (packet(router_id, hello), False),
             (packet(hello, request(near), router_id), False),
@@ -173,7 +174,7 @@ class HurryTests(TestCase):
                 found.append(self.ear.recv(2048))
             except BlockingIOError:
                 return False
-            return self.far in asked(found[-1])
+            return Wanted(self.far, newer=True) in asked(found[-1])
 
         await eventually(hear, "a request for the last one's subnet")
         return kinds(found[-1])

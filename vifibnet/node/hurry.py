@@ -28,7 +28,7 @@ from vifibnet.node.ear import Ear, interface
 from vifibnet.node.packetfilter import attach
 from vifibnet.node.prompter import Prompter
 from vifibnet.wire.babeld import Neighbour, Xroute
-from vifibnet.wire.babelpacket import asked, asking
+from vifibnet.wire.babelpacket import Wanted, asked, asking
 
 PAUSE = 0.01
 """Seconds between two times that something is said: whatever others ask, that is not more often."""
@@ -38,7 +38,8 @@ AGAIN = (0.1, 0.02, 0.05, 0.15, 0.2, 0.3)
 for a newer sequence number."""
 
 ANSWERS = (0.01, 0.03, 0.06, 0.1, 0.15)
-"""Seconds after a request at which babeld is asked itself: it may have passed the request on."""
+"""Seconds after a request at which babeld is asked itself: it may have passed on one for a newer sequence
+number."""
 
 NEAREST = 3
 """So many of those who still offer a way to what is lost are asked about it."""
@@ -85,7 +86,7 @@ class _Requests(Ear):
     """Hears what neighbours' babelds ask ours for."""
 
     def __init__(
-        self, reactor: Any, opened: socket.socket, on_request: Callable[[Way, IPv6Network], None]
+        self, reactor: Any, opened: socket.socket, on_request: Callable[[Way, Wanted], None]
     ) -> None:
         super().__init__(reactor, opened, _LONGEST)
         self._on_request = on_request
@@ -94,8 +95,8 @@ class _Requests(Ear):
         """One datagram."""
         came_by = interface(sender)
         if came_by is not None:
-            for prefix in asked(data):
-                self._on_request(Way(sender[0].partition("%")[0], came_by), prefix)
+            for wanted in asked(data):
+                self._on_request(Way(sender[0].partition("%")[0], came_by), wanted)
 
 
 class Hurry(Service):
@@ -131,7 +132,7 @@ class Hurry(Service):
         # What is not taken any more, perhaps for a moment only; what is lost; what was asked for, and when.
         self._losing: dict[IPv6Network, None] = {}
         self._lost: dict[IPv6Network, None] = {}
-        self._asked: dict[tuple[str, IPv6Network], float] = {}
+        self._asked: dict[tuple[str, Wanted], float] = {}
         # For whom babeld has something; what it shall tell on which taps, and in whose name we ask it there;
         # what is to be done later.
         self._ways: dict[Way, None] = {}
@@ -190,20 +191,21 @@ class Hurry(Service):
             self._plan(0.0)
         self._hurry(prefix)
 
-    def _note_request(self, who: Way, prefix: IPv6Network) -> None:
+    def _note_request(self, who: Way, wanted: Wanted) -> None:
         """A neighbour asks: babel tells what it knows, or asks others."""
         if not self._babel.is_tunnel(who.interface):
             return
         self.on_trouble()
         # babeld may hear of it later than we do.
-        self._do((0.0, PAUSE), partial(self._hurry, prefix))
-        key, now = (who.interface, prefix), self._reactor.seconds()
+        self._do((0.0, PAUSE), partial(self._hurry, wanted.prefix))
+        key, now = (who.interface, wanted), self._reactor.seconds()
         if now >= self._asked.get(key, -inf) + max(ANSWERS):
             self._asked.pop(key, None)
             self._asked[key] = now
             if len(self._asked) > KNOWN:
                 del self._asked[next(iter(self._asked))]
-            self._do(self._few(ANSWERS), partial(self._answer, who, prefix))
+            delays = self._few(ANSWERS) if wanted.newer else ANSWERS[:1]
+            self._do(delays, partial(self._answer, who, wanted.prefix))
 
     def _is_taken(self, prefix: IPv6Network) -> bool:
         return any(offer.installed for offer in self._babel.offers(prefix))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address, IPv6Network
+from typing import NamedTuple
 
 from vifibnet.wire.babeld import PORT
 
@@ -111,14 +112,17 @@ def errand() -> bytes:
 
 def asking(length: int) -> tuple[tuple[int, int, int, int], ...]:
     """The packet filter that accepts datagrams (with their UDP headers) to a babeld whose first TLV asks for
-    a newer sequence number, or whose last one does, or asks for a route, for a prefix of this length. (Those
-    to which babeld has nothing to add consist of nothing else, or it adds them to what it announces.)"""
+    a newer sequence number, and does not end there, or whose last one does, or asks for a route, for a prefix
+    of this length. (Those to which babeld has nothing to add consist of nothing else, or it adds them to what
+    it announces.)"""
     newer, route = 14 + (length + 7) // 8, 2 + (length + 7) // 8
     return (
         (0x28, 0, 0, 2),  # load the port
-        (0x15, 0, 13, PORT),
+        (0x15, 0, 15, PORT),
         (0x30, 0, 0, _BODY),  # load the first type
-        (0x15, 10, 0, _SEQNO_REQUEST),
+        (0x15, 0, 2, _SEQNO_REQUEST),
+        (0x30, 0, 0, _BODY + 6),  # load its hop count
+        (0x25, 10, 11, 1),
         (0x28, 0, 0, 4),  # load the length
         (0x14, 0, 0, 2 + route),
         (0x07, 0, 0, 0),  # that is where the last TLV would begin
@@ -134,9 +138,16 @@ def asking(length: int) -> tuple[tuple[int, int, int, int], ...]:
     )
 
 
-def asked(data: bytes) -> Iterator[IPv6Network]:
-    """For which prefixes the datagram (with its UDP header) wants a route, or a newer sequence number that
-    somebody else than who gets it may have to be asked for."""
+class Wanted(NamedTuple):
+    """A route to this prefix is wanted; a ``newer`` one, for which somebody else may have to be asked, or
+    whatever is known."""
+
+    prefix: IPv6Network
+    newer: bool
+
+
+def asked(data: bytes) -> Iterator[Wanted]:
+    """What the datagram (with its UDP header) asks for."""
     end, at = len(data), _BODY
     while at + 2 <= end:
         kind, length = data[at], data[at + 1]
@@ -152,7 +163,8 @@ def asked(data: bytes) -> Iterator[IPv6Network]:
             continue
         address = body[start : start + (body[1] + 7) // 8]
         if len(address) * 8 >= body[1]:
-            yield IPv6Network((address.ljust(16, b"\0"), body[1]), strict=False)
+            prefix = IPv6Network((address.ljust(16, b"\0"), body[1]), strict=False)
+            yield Wanted(prefix, kind == _SEQNO_REQUEST)
 
 
 def _packet(*tlvs: bytes) -> bytes:

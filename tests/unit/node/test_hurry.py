@@ -13,6 +13,7 @@ from vifibnet.model.liveness import INFINITY
 from vifibnet.model.ways import Offer, Way
 from vifibnet.node.hurry import AGAIN, ANSWERS, FEW, KNOWN, MANY, PAUSE, Hurry
 from vifibnet.wire.babeld import Neighbour, Xroute
+from vifibnet.wire.babelpacket import Wanted
 
 OWN = IPv6Address("fe80::1")
 NEAR, FAR = Way("fe80::2", "vifc0"), Way("fe80::3", "vifs0")
@@ -174,7 +175,7 @@ class HurryTests(SynchronousTestCase):
         self.find(PREFIX)
         self.assertEqual(self.prompter.among, [None] * (FEW + 1))
         self.babel.ways[0] = Offer(NEAR, 192, 96, installed=True)
-        self.hurry._note_request(FAR, PREFIX)
+        self.hurry._note_request(FAR, Wanted(PREFIX, newer=True))
         self.wait(1)
         self.assertEqual(self.prompter.told[FEW + 1 :], [(FAR, [PREFIX])])
 
@@ -215,12 +216,12 @@ class HurryTests(SynchronousTestCase):
     def test_asked(self) -> None:
         """What a neighbour asks for is passed on also where babel takes a way; not what the LAN asks for."""
         self.babel.ways[0] = Offer(NEAR, 192, 96, installed=True)
-        self.hurry._note_request(LAN, PREFIX)
+        self.hurry._note_request(LAN, Wanted(PREFIX, newer=True))
         self.assertEqual((self.said(10), self.troubles), ([], 0))
-        self.hurry._note_request(FAR, OTHER)
+        self.hurry._note_request(FAR, Wanted(OTHER, newer=True))
         self.assertEqual((self.said(10), self.troubles), ([], 1))
         self.wait(1)
-        self.hurry._note_request(FAR, PREFIX)
+        self.hurry._note_request(FAR, Wanted(PREFIX, newer=True))
         self.assertEqual((self.said(), self.troubles), ([NEAR, FAR], 2))
         self.assertEqual(self.said(PAUSE), [NEAR, FAR])
 
@@ -229,21 +230,28 @@ class HurryTests(SynchronousTestCase):
         often it asks meanwhile."""
         self.babel.ways[0] = Offer(NEAR, 192, 96, installed=True)
         for _ in range(3):
-            self.hurry._note_request(FAR, PREFIX)
+            self.hurry._note_request(FAR, Wanted(PREFIX, newer=True))
             self.wait(PAUSE)
         self.wait(1)
         self.assertEqual(self.prompter.told, [(FAR, [PREFIX])] * len(ANSWERS))
-        self.hurry._note_request(FAR, PREFIX)
+        self.hurry._note_request(FAR, Wanted(PREFIX, newer=True))
         self.wait(1)
         self.assertEqual(len(self.prompter.told), 2 * len(ANSWERS))
 
+    def test_answered_once(self) -> None:
+        """Where whatever babel has will do, it has that already."""
+        self.babel.ways[0] = Offer(NEAR, 192, 96, installed=True)
+        self.hurry._note_request(FAR, Wanted(PREFIX, newer=False))
+        self.wait(1)
+        self.assertEqual(self.prompter.told, [(FAR, [PREFIX])])
+
     def test_answered_with_nothing(self) -> None:
         """Where babel takes no way, it has nothing to say, unless that is our own subnet."""
-        self.hurry._note_request(FAR, PREFIX)
+        self.hurry._note_request(FAR, Wanted(PREFIX, newer=True))
         self.wait(1)
         self.assertEqual(self.prompter.told, [])
         self.babel.xroutes = (Xroute("", OTHER, 0),)
-        self.hurry._note_request(FAR, OTHER)
+        self.hurry._note_request(FAR, Wanted(OTHER, newer=True))
         self.wait(1)
         self.assertEqual(self.prompter.told, [(FAR, [OTHER])] * len(ANSWERS))
 
@@ -252,7 +260,7 @@ class HurryTests(SynchronousTestCase):
         self.babel.ways[0] = Offer(NEAR, 192, 96, installed=True)
         for number in range(1, 3 * KNOWN):
             prefix = IPv6Network((OTHER.network_address + (number << 64), 64))
-            self.hurry._note_request(FAR, prefix)
+            self.hurry._note_request(FAR, Wanted(prefix, newer=True))
         self.assertLessEqual(max(len(self.hurry._later), len(self.hurry._asked)), KNOWN)
         self.wait(1)
         self.assertLessEqual({len(prefixes) for _, prefixes in self.prompter.told}, set(range(MANY + 1)))

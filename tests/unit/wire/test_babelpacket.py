@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.wire.babelpacket import (
     FAR,
+    Wanted,
     asked,
     datagram,
     errand,
@@ -102,7 +103,8 @@ class PacketTests(SynchronousTestCase):
         for filling, prefix, hops in wanted:
             tlvs += [*filling, request(prefix, hops=hops) if hops else plain(prefix)]
         data = received(packet(*tlvs, *more))
-        self.assertEqual(list(asked(data)), [prefix for _, prefix, hops in wanted if hops != 1])
+        expected = [Wanted(prefix, newer=hops > 0) for _, prefix, hops in wanted if hops != 1]
+        self.assertEqual(list(asked(data)), expected)
 
     @given(st.binary(max_size=99), PREFIXES, st.integers(0, 60))
     def test_nonsense(self, payload: bytes, prefix: IPv6Network, cut: int) -> None:
