@@ -2,10 +2,10 @@
 
 They carry on without it: openvpn goes on listening for a node, babeld knows of none, and the neighbours, who
 hear no heartbeats any more, ask the kernel (node.echo). So traffic flows until the next node has come so far
-that it needs their ports. It does not take them over: it would have to believe what runs, its taps, routes
-and arguments, as they are. What that would save is what passes from here to the first tunnel of its own, some
-tenths of a second once in a crash. While there is no node, nobody replaces tunnels, or dismisses who has been
-revoked since.
+that all it lacks are their ports. It does not take them over: it would have to believe what runs, its taps,
+routes and arguments, as they are. What that would save is what passes from here to the first tunnel of its
+own, some tenths of a second once in a crash. While there is no node, nobody replaces tunnels, or dismisses
+who has been revoked since.
 """
 
 from __future__ import annotations
@@ -49,6 +49,14 @@ def end(state: Path, proc: Path = Path("/proc")) -> list[int]:
         for process in found.values():
             os.close(process)
     return list(found)
+
+
+def are_there(state: Path, proc: Path = Path("/proc")) -> bool:
+    """Whether any run."""
+    found = list(_children(state, proc))
+    for _, process in found:
+        os.close(process)
+    return bool(found)
 
 
 def _running(processes: set[int], seconds: float) -> set[int]:

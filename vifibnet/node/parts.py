@@ -30,7 +30,7 @@ from vifibnet.node.openvpnserver import OpenVPNServer
 from vifibnet.node.parameters import Parameters
 from vifibnet.node.peers import PeerRefresh
 from vifibnet.node.peertalk import Credentials, PeerTalk, Sights
-from vifibnet.node.preflight import openvpn_settings
+from vifibnet.node.preflight import openvpn_settings, vacate
 from vifibnet.node.renewal import Renewal
 from vifibnet.node.revocations import RevocationFiles
 from vifibnet.node.steadystore import SteadyStore
@@ -66,6 +66,10 @@ class Parts:
     def lock(self) -> Lock:
         """Take the lock. Raises BadInput when another node has it."""
         return Lock(self._config.state)
+
+    def vacate(self) -> None:
+        """End what a killed node has left running. Raises BadInput."""
+        vacate(self._config)
 
     def store(self) -> PeerStore:
         """Open the peer database. Raises BadInput."""

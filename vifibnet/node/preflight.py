@@ -74,11 +74,27 @@ def _check_alone(config: NodeConfig, now: datetime) -> Identity:
         problem = refusal(openvpn_settings(config))
         if problem is not None:
             raise refused(problem)
-    # There is no node, but what it has left may still run. From here on we need the ports of that.
-    orphans.end(config.state)
+    # There is no node, but what one has left may still run, and have its ports: see vacate.
+    if not orphans.are_there(config.state):
+        check_listening(config)
+    return identity
+
+
+def vacate(config: NodeConfig) -> None:
+    """End what a killed node has left running, as late as can be: until then it carries traffic. Raises
+    BadInput when somebody else has the ports that we need from now on.
+
+    Blocks for as long as these processes take to end, mostly some hundredths of a second: the node has the
+    lock, and does nothing yet.
+    """
+    if orphans.end(config.state):
+        check_listening(config)
+
+
+def check_listening(config: NodeConfig) -> None:
+    """Our servers and babeld can listen."""
     check_ports(config.pp)
     check_babel_port()
-    return identity
 
 
 def refused(problem: str) -> BadInput:

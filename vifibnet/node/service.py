@@ -64,21 +64,31 @@ class NodeService(Service):
     # -- start ------------------------------------------------------------------------------------------
 
     def startService(self) -> None:
-        """Take the lock and begin. Raises BadInput when there is another node, or no peer database."""
+        """Take the lock and begin. Raises BadInput when there is another node, or no peer database, or one of
+        our ports is taken."""
         self._own_log.open()
         try:
-            held = self._held = Holdings(self._parts, self._trust_changed, self._parameters_changed)
+            self._prepare()
         except BadInput as error:
             self.log.critical("{problem}", problem=str(error))
             self._own_log.close()
             raise
-        self._authorities, self._trust = held.authorities, held.trust
-        self._parameters, self._store = held.parameters, held.store
         super().startService()
         self._started = self._reactor.seconds()
-        self._assemble()
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._start_failed)
+
+    def _prepare(self) -> None:
+        """Do all that takes a while as long as what a killed node has left may carry traffic."""
+        held = self._held = Holdings(self._parts, self._trust_changed, self._parameters_changed)
+        try:
+            self._authorities, self._trust = held.authorities, held.trust
+            self._parameters, self._store = held.parameters, held.store
+            self._assemble()
+            self._parts.vacate()
+        except BaseException:
+            held.release()
+            raise
 
     def _assemble(self) -> None:
         """Make the parts and tell each who wants to hear of it."""

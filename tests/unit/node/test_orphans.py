@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.node import orphans
-from vifibnet.node.orphans import end
+from vifibnet.node.orphans import are_there, end
 
 
 class OrphansTests(SynchronousTestCase):
@@ -53,9 +53,11 @@ class OrphansTests(SynchronousTestCase):
         proc = self.proc({process.pid: words for process, words in zip(processes, lines, strict=True)})
         # One that has ended meanwhile.
         (proc / "4194999").mkdir()
+        self.assertTrue(are_there(self.state, proc))
         self.assertEqual(sorted(end(self.state, proc)), sorted(process.pid for process in processes[:2]))
         self.assertEqual([process.wait(5) for process in processes[:2]], [-signal.SIGTERM] * 2)
         self.assertEqual([process.poll() for process in processes[2:]], [None] * 4)
+        self.assertFalse(are_there(self.state, self.proc({processes[-1].pid: lines[-1]})))
 
     def test_container(self) -> None:
         """A node's children in a container stay, though its state directory has the same path there; so do

@@ -138,21 +138,23 @@ class OrderTests(SynchronousTestCase):
         self.addCleanup(lock.Lock(self.directory).release)
         self.assertIn("another node", self.sentence())
 
-    def test_alone(self) -> None:
-        """While the children of a killed node are ended nobody else can start any; afterwards everybody can,
-        also when something is wrong."""
+    def test_left_running(self) -> None:
+        """What a killed node has left may have the ports, until it is ended; then nobody may. Nothing is held
+        after the check, also when something is wrong."""
         self.identify()
         PeerStore.create(self.directory / "peers.db", NETWORK).close()
-        seen: list[str] = []
-
-        def end(state: Path) -> None:
-            seen.append(str(self.assertRaises(BadInput, lock.Lock, state)))
-
-        self.patch(orphans, "end", end)
         self.patch(preflight, "can_listen", lambda port, kind: False)
         self.assertIn("in use", self.sentence())
-        self.assertIn("another node", seen[0])
         lock.Lock(self.directory).release()
+        self.patch(orphans, "are_there", lambda state: True)
+        given = config(self.directory)
+        preflight.check(given)
+        for ended in ([], [7]):
+            self.patch(orphans, "end", lambda state, ended=ended: ended)
+            if ended:
+                self.assertIn("in use", str(self.assertRaises(BadInput, preflight.vacate, given)))
+            else:
+                preflight.vacate(given)
 
     def test_peers(self) -> None:
         """A missing database, a foreign one, and then everything is well and nothing is held."""

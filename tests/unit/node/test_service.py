@@ -244,7 +244,7 @@ class Parts:
         self.fake_talk = Part("talk", [])
         self.clients: list[FakeClient] = []
         self.netlinks: list[socket.socket] = []
-        self.locked = False
+        self.locked = self.taken = False
         self.told_babeld: BabeldSettings | None = None
         self.fake_registry: RegistryService | None = RegistryService()
         self.fake_mapper: FakeMapper | None = None
@@ -260,6 +260,13 @@ class Parts:
         if self.locked:
             raise BadInput("--state", "taken", "wait")
         return FakeLock(self.diary)
+
+    def vacate(self) -> None:
+        """Nothing was left running; somebody may have a port."""
+        if self.taken:
+            # The lock is held, and all else has been prepared.
+            assert (self.diary, self.told_babeld is not None) == (["lock"], True)
+            raise BadInput("--pp 1194 udp", "taken", "wait")
 
     def store(self) -> PeerStore:
         """The real peer database."""
@@ -471,6 +478,14 @@ class NodeServiceTests(SynchronousTestCase):
         self.assertRaises(BadInput, self.start)
         self.assertEqual(self.diary, [])
         self.assertIn("--state: taken; wait.", self.own_log())
+
+    def test_port_taken(self) -> None:
+        """Likewise when somebody has a port of ours; the lock is free again."""
+        self.parts.taken = True
+        self.assertRaises(BadInput, self.start)
+        self.assertEqual(self.diary, ["lock", "unlock"])
+        self.assertIn("--pp 1194 udp: taken; wait.", self.own_log())
+        self.assertFalse((self.directory / "run").exists())
 
     def test_no_peer_database(self) -> None:
         """The start fails, and nothing is left of it; the lock is free again."""
