@@ -196,8 +196,9 @@ class Hurry(Service):
         if not self._babel.is_tunnel(who.interface):
             return
         self.on_trouble()
-        # babeld may hear of it later than we do.
-        self._do((0.0, PAUSE), partial(self._hurry, wanted.prefix))
+        if wanted.newer:
+            # babeld may hear of it later than we do.
+            self._do((0.0, PAUSE), partial(self._hurry, wanted.prefix))
         key, now = (who.interface, wanted), self._reactor.seconds()
         if now >= self._asked.get(key, -inf) + max(ANSWERS):
             self._asked.pop(key, None)

@@ -243,7 +243,7 @@ class HurryTests(SynchronousTestCase):
         self.babel.ways[0] = Offer(NEAR, 192, 96, installed=True)
         self.hurry._note_request(FAR, Wanted(PREFIX, newer=False))
         self.wait(1)
-        self.assertEqual(self.prompter.told, [(FAR, [PREFIX])])
+        self.assertEqual((self.prompter.told, self.said()), ([(FAR, [PREFIX])], []))
 
     def test_answered_with_nothing(self) -> None:
         """Where babel takes no way, it has nothing to say, unless that is our own subnet."""
