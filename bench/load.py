@@ -107,23 +107,10 @@ def parts(lab: Lab) -> dict[str, list[int]]:
     return found
 
 
-def set_apart(lab: Lab) -> None:
-    """Let h0's processes have a core of their own, as they have where the other nodes are on other machines,
-    and the rest run on the others."""
-    own, *others = sorted(os.sched_getaffinity(0))
-    for name in lab.hosts:
-        for pid in processes(lab, name):
-            for task in os.listdir(f"/proc/{pid}/task"):
-                os.sched_setaffinity(int(task), {own} if name == "h0" else others)
-    os.sched_setaffinity(0, others)
-
-
 async def measure(reactor: Reactor, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """What each part costs, by program."""
     lab = await wire(reactor, args)
     try:
-        if args.apart:
-            set_apart(lab)
         progress(f"letting it settle for {args.settle:g} s")
         await sleep(reactor, args.settle)
         there = parts(lab)
@@ -171,14 +158,12 @@ async def main(reactor: Reactor, args: argparse.Namespace) -> int:
     headings = ("", "processes", "% of a core", "MB", "(shared once)", "goal %", "goal MB")
     print("\n".join(columns(headings, rows, frozenset(range(1, 7)))), file=sys.stderr)
     tunnels = f"{args.servers} client and {args.clients} served tunnels, hello {args.hello:g} s"
-    tunnels += ", h0 on a core of its own" * args.apart
     print(f"{tunnels}, {args.seconds:g} s; {about}", file=sys.stderr)
     document = {
         "bench": "load",
         "servers": args.servers,
         "clients": args.clients,
         "hello": args.hello,
-        "apart": args.apart,
         "machine": about,
         "goal": {"cpu": CPU_GOAL, "rss": MEMORY_GOAL / 1e6},
         "found": found,
@@ -197,7 +182,6 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=60.0, help="seconds of the measurement")
     parser.add_argument("--peers-db-refresh", type=float, default=3600.0)
     parser.add_argument("--tunnel-refresh", type=float, default=36000.0, help="seconds: long means calm")
-    parser.add_argument("--apart", action="store_true", help="give h0 a core of its own, the others the rest")
     parser.add_argument("--node-option", action="append", default=[], metavar="'NAME VALUE'")
     arguments = parser.parse_args()
 

@@ -362,27 +362,22 @@ class Babeld(Service):
     def changed(self, change: wire.Change) -> None:
         """One thing has changed."""
         item = change.item
-        before = self._told.get(item)
         # An interface that is down is flushed, but babeld goes on waiting for it.
-        if change.verb == "flush" and not isinstance(item, Interface):
-            self._ways.note(item, gone=True)
-            if self._told.pop(item) is not None:
-                self._notice()
-            if isinstance(before, Route) and before.reachable and self.hurry is not None:
-                self.hurry.note(before.prefix, lost=True)
-            if self._is_mute():
-                self._greet()
-            return
-        self._ways.note(item)
-        self._told.put(item)
-        if isinstance(item, Neighbour):
+        gone = change.verb == "flush" and not isinstance(item, Interface)
+        before, after = self._told.get(item), None if gone else item
+        self._ways.note(item, gone=gone)
+        if after is None:
+            self._told.pop(item)
+        else:
+            self._told.put(after)
+        if isinstance(after, Neighbour):
             self.on_neighbour()
         if isinstance(item, Route) and self.hurry is not None:
             was_taken = isinstance(before, Route) and before.reachable
-            self.hurry.note(item.prefix, lost=was_taken and not item.reachable)
-        if _is_newcomer(before, item):
+            self.hurry.note(item.prefix, lost=was_taken and (gone or not item.reachable))
+        if _is_newcomer(before, after) or (gone and self._is_mute()):
             self._greet()
-        if before is None or _shape(before) != _shape(item):
+        if _shape(before) != _shape(after):
             self._notice()
 
     def _notice(self) -> None:
@@ -394,7 +389,7 @@ class Babeld(Service):
         self._on_change()
 
 
-def _is_newcomer(before: Item | None, item: Item) -> bool:
+def _is_newcomer(before: Item | None, item: Item | None) -> bool:
     """Whether this is a link that has come up, a new neighbour, or one that can be reached only now."""
     match item, before:
         case Interface(up=True), None | Interface(up=False):
@@ -406,9 +401,11 @@ def _is_newcomer(before: Item | None, item: Item) -> bool:
     return False
 
 
-def _shape(item: Item) -> tuple[object, ...]:
+def _shape(item: Item | None) -> tuple[object, ...] | None:
     """What about it matters enough to be told."""
     match item:
+        case None:
+            return None
         case Interface():
             return Interface, item.name, item.up
         case Neighbour():

@@ -36,7 +36,7 @@ class Ends(dict[Key, End]):
         self.senders: dict[str, frozenset[bytes]] = {}
         """Who may be there, by tap."""
         self.hurry = self.keen = 0.0
-        """Until when somebody gets a beat at each look, and until when looks are twice as frequent."""
+        """Until when somebody gets a beat at each look, and until when looks are four times as frequent."""
         self.beats: Counter[str] = Counter()
         """How many beats each tap has carried since that was asked last; who sends some counts them, too."""
         # Those whose last beat was a plain one.

@@ -185,11 +185,11 @@ class Hurry(Service):
             if prefix in self._lost:
                 del self._lost[prefix]
                 self._tell_all(prefix)
-            return
-        if lost:
-            self._losing[prefix] = None
-            self._plan(0.0)
-        self._hurry(prefix)
+        else:
+            if lost:
+                self._losing[prefix] = None
+            self._hurry(prefix)
+        self._plan()
 
     def _note_request(self, who: Way, wanted: Wanted) -> None:
         """A neighbour asks: babel tells what it knows, or asks others."""
@@ -207,6 +207,7 @@ class Hurry(Service):
                 del self._asked[next(iter(self._asked))]
             delays = self._few(ANSWERS) if wanted.newer else ANSWERS[:1]
             self._do(delays, partial(self._answer, who, wanted.prefix))
+        self._plan()
 
     def _is_taken(self, prefix: IPv6Network) -> bool:
         return any(offer.installed for offer in self._babel.offers(prefix))
@@ -233,7 +234,6 @@ class Hurry(Service):
         for delay in delays:
             if len(self._later) < KNOWN:
                 heappush(self._later, (now + delay, next(self._order), action))
-        self._plan_next()
 
     def _few(self, delays: tuple[float, ...]) -> tuple[float, ...]:
         """All of these, or the first one alone."""
@@ -248,14 +248,16 @@ class Hurry(Service):
             if each.cost < INFINITY and self._babel.is_tunnel(each.interface):
                 yield Way(each.address, each.interface)
 
-    def _plan_next(self) -> None:
-        if self._later:
-            self._plan(self._later[0][0] - self._reactor.seconds())
-
-    def _plan(self, wait: float) -> None:
-        """Say what there is by then, if not before."""
+    def _plan(self) -> None:
+        """Say what there is to say, or wait until there will be, and not too soon after the last time."""
         now = self._reactor.seconds()
-        wait = max(0.0, wait, self._last + PAUSE - now)
+        if self._losing or self._ways or self._news:
+            due = now
+        elif self._later:
+            due = self._later[0][0]
+        else:
+            return
+        wait = max(due, self._last + PAUSE, now) - now
         if self._next is None:
             self._next = self._reactor.callLater(wait, self._say)
         elif now + wait < self._next.getTime():
@@ -263,10 +265,7 @@ class Hurry(Service):
 
     def _hurry(self, prefix: IPv6Network) -> None:
         """Those who offer a way get at once what babeld has for them."""
-        ways = self._nearest(prefix)
-        self._ways.update(dict.fromkeys(ways))
-        if ways:
-            self._plan(0.0)
+        self._ways.update(dict.fromkeys(self._nearest(prefix)))
 
     def _nearest(self, prefix: IPv6Network) -> list[Way]:
         """Those on our taps; what goes to others is signed."""
@@ -286,7 +285,6 @@ class Hurry(Service):
     def _tell(self, who: Way, prefix: IPv6Network) -> None:
         """babeld tells everybody on a tap if one of them asks."""
         self._news.setdefault(who.interface, (who.via, {}))[1][prefix] = None
-        self._plan(0.0)
 
     def _say(self) -> None:
         self._next, self._last = None, self._reactor.seconds()
@@ -298,14 +296,10 @@ class Hurry(Service):
             return
         for way in ways:
             self._prompter.hurry(way.interface, IPv6Address(way.via))
-        destinations = self._babel.count() if self._has_few_neighbours() else None
+        among = self._babel.count() if news and self._has_few_neighbours() else None
         for tap, (via, prefixes) in news.items():
-            self._prompter.ask(tap, IPv6Address(via), list(islice(prefixes, MANY)), among=destinations)
-        if self._next is not None:
-            # What was planned meanwhile has been said.
-            self._next.cancel()
-            self._next = None
-        self._plan_next()
+            self._prompter.ask(tap, IPv6Address(via), list(islice(prefixes, MANY)), among=among)
+        self._plan()
 
     def _inquire(self, lost: Iterable[IPv6Network]) -> None:
         """Have those who offer a way tell of it again."""

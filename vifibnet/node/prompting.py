@@ -146,7 +146,7 @@ class Prompting:
             # Its own words.
             end.before = believed
         wanted = INFINITY if self._seized(end) else max(end.before, end.cost)
-        if wanted >= believed + WORSE:
+        if believed + WORSE <= wanted < INFINITY:
             self._inquire(end)
         if wanted != believed:
             self._prompter.say(end.tap, end.address, wanted)
@@ -162,7 +162,8 @@ class Prompting:
 
     def _inquire(self, end: End) -> None:
         """Others have told their ways when nobody wanted them. babel asks them again now, which they answer
-        within a hello interval, and learns from the answer that it has to ask for a newer sequence number."""
+        within a hello interval, and learns from the answer that it has to ask for a newer sequence number.
+        (For what is lost, rather than dear, node.hurry does so.)"""
         if self._now - end.inquired < INQUIRED:
             return
         end.inquired = self._now

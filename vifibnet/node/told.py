@@ -35,9 +35,9 @@ class Told:
         """So it is now."""
         self._kinds[type(item)][_name(item)] = item
 
-    def pop(self, item: Item) -> Item | None:
-        """It is gone; what it was."""
-        return self._kinds[type(item)].pop(_name(item), None)
+    def pop(self, item: Item) -> None:
+        """It is gone."""
+        self._kinds[type(item)].pop(_name(item), None)
 
 
 def _name(item: Item) -> str:
