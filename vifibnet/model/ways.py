@@ -30,11 +30,12 @@ from enum import Enum, IntEnum
 from ipaddress import IPv6Network
 from typing import NamedTuple, Protocol
 
-SLACK = 24
-"""By how much a distance has to be less than another to be believed so: a quarter of a tunnel's least cost.
+SLACK = 32
+"""By how much a distance has to be less than another to be believed so: a third of a tunnel's least cost.
 
-The cost of a tunnel follows its round-trip time, each end measures its own, and babel keeps small changes to
-itself until its next full update (babeld 1.12, send_triggered_update)."""
+The cost of a tunnel follows its round-trip time, each end measures its own, babel keeps small changes to
+itself until its next full update (babeld 1.12, send_triggered_update), and we pass over smaller ones
+(node.monitor)."""
 
 
 class Way(NamedTuple):

@@ -372,12 +372,13 @@ class Babeld(Service):
             self._told.put(after)
         if isinstance(after, Neighbour):
             self.on_neighbour()
-        if isinstance(item, Route) and self.hurry is not None:
+        is_news = _shape(before) != _shape(after)
+        if isinstance(item, Route) and self.hurry is not None and (is_news or self.hurry.misses(item.prefix)):
             was_taken = isinstance(before, Route) and before.reachable
             self.hurry.note(item.prefix, lost=was_taken and (gone or not item.reachable))
         if _is_newcomer(before, after) or (gone and self._is_mute()):
             self._greet()
-        if _shape(before) != _shape(after):
+        if is_news:
             self._notice()
 
     def _notice(self) -> None:

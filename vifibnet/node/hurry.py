@@ -176,6 +176,10 @@ class Hurry(Service):
 
     # -- what happens ------------------------------------------------------------------------------------
 
+    def misses(self, prefix: IPv6Network) -> bool:
+        """Whether there is no way at the moment: then any news of it count."""
+        return prefix in self._lost or prefix in self._losing
+
     def note(self, prefix: IPv6Network, *, lost: bool) -> None:
         """Something about the ways there has changed: if babel takes none, it asks for a better one.
         ``lost``: it has just given up the one that it took."""

@@ -37,7 +37,8 @@ MUCH = 16384
 meanwhile, some 280 lines."""
 
 LITTLE = 8
-"""A metric that differs by less is the same: a twelfth of what the best link costs."""
+"""A metric that differs by less is the same, our own and the neighbour's: a twelfth of what the best link
+costs."""
 
 SLIGHT, EIGHTH = 2.0, 8
 """A round-trip time that differs by fewer milliseconds, or by less than an eighth, is the same. What it costs
@@ -45,6 +46,9 @@ is told apart."""
 
 NEIGHBOUR = b"neighbour "
 """What words about a neighbour begin with."""
+
+Figures = tuple[float, ...]
+"""A route's metric and the one that the neighbour announces, or a neighbour's round-trip time."""
 
 
 class Listener(Protocol):
@@ -74,9 +78,10 @@ class Monitor(TwistedProtocol):
         self._asked: list[Deferred[wire.Reply]] = []
         self._replies = 0
         self._dump = Told()
-        # What was said last: the words but for verb and figure, by what they are about; the figure by these.
+        # What was said last: the words but for verb and figures, by what they are about; the figures, by
+        # these words.
         self._words: dict[bytes, bytes] = {}
-        self._figures: dict[bytes, float] = {}
+        self._figures: dict[bytes, Figures] = {}
         # The lines that have said the same again, and will once more; by these words.
         self._repeats: set[bytes] = set()
         self._repeated: dict[bytes, bytes] = {}
@@ -153,13 +158,13 @@ class Monitor(TwistedProtocol):
 
     def _take(self, line: bytes) -> None:
         verb, _, rest = line.partition(b" ")
-        words, figure = _without_figure(rest)
-        if verb == b"change" and _is_same(words, figure, before := self._figures.get(words)):
-            if figure == before:
+        words, figures = _without_figures(rest)
+        if verb == b"change" and _is_same(words, figures, before := self._figures.get(words)):
+            if figures == before:
                 self._repeats.add(line)
                 self._repeated[words] = line
             return
-        self._remember(verb, words, figure)
+        self._remember(verb, words, figures)
         event = wire.parse_monitor(line.decode(errors="replace"))
         if isinstance(event, wire.Reply):
             self._replies += 1
@@ -174,7 +179,7 @@ class Monitor(TwistedProtocol):
         elif event is not None:
             self._listener.changed(event)
 
-    def _remember(self, verb: bytes, words: bytes, figure: float) -> None:
+    def _remember(self, verb: bytes, words: bytes, figures: Figures) -> None:
         """What it says last of a thing is what it may repeat."""
         if verb not in (b"add", b"change", b"flush"):
             return
@@ -184,23 +189,34 @@ class Monitor(TwistedProtocol):
         self._repeats.discard(self._repeated.pop(old, b""))
         if verb != b"flush":
             self._words[about] = words
-            self._figures[words] = figure
+            self._figures[words] = figures
 
 
-def _without_figure(words: bytes) -> tuple[bytes, float]:
-    """The words but for a route's metric or a neighbour's round-trip time, and that."""
-    head, found, tail = words.partition(b" rtt " if words.startswith(NEIGHBOUR) else b" metric ")
-    figure, _, tail = tail.partition(b" ")
+def _without_figures(words: bytes) -> tuple[bytes, Figures]:
+    """The words but for the figures, and these."""
     try:
-        return (head + b" " + tail, float(figure)) if found else (words, 0.0)
+        if words.startswith(NEIGHBOUR):
+            head, found, tail = words.partition(b" rtt ")
+            figure, _, tail = tail.partition(b" ")
+            return (head + b" " + tail, (float(figure),)) if found else (words, ())
+        head, found, tail = words.partition(b" metric ")
+        metric, _, tail = tail.partition(b" refmetric ")
+        announced, _, tail = tail.partition(b" ")
+        return (head + b" " + tail, (float(metric), float(announced))) if found else (words, ())
     except ValueError:
-        return words, 0.0
+        return words, ()
 
 
-def _is_same(words: bytes, figure: float, before: float | None) -> bool:
-    """Whether it may count as the same. Whether something can be reached at all always matters."""
-    if before is None or figure == before:
-        return figure == before
+def _is_same(words: bytes, figures: Figures, before: Figures | None) -> bool:
+    """Whether it may count as the same."""
+    if before is None or figures == before:
+        return figures == before
     if words.startswith(NEIGHBOUR):
-        return abs(figure - before) < max(SLIGHT, before / EIGHTH)
-    return abs(figure - before) < LITTLE and INFINITY not in (figure, before)
+        return abs(figures[0] - before[0]) < max(SLIGHT, before[0] / EIGHTH)
+    return all(map(_is_close, figures, before))
+
+
+def _is_close(one: float, other: float) -> bool:
+    """Whether two metrics are the same. It always matters whether something can be reached at all, and
+    whether it is the neighbour itself."""
+    return one == other or (abs(one - other) < LITTLE and {one, other}.isdisjoint((0, INFINITY)))

@@ -280,7 +280,7 @@ class KeepTests(SynchronousTestCase):
         """What is a little better is not worth telling; what is safe or much better is."""
         self.assertEqual(self.step(direct(), Offer(N, 200, 90)), (P, N))
         self.assertEqual(self.step(direct(), Offer(N, 200, 90), Offer(M, 180, 90)), (P, N))
-        self.assertEqual(self.step(direct(), Offer(N, 210, 90), Offer(M, 180, 90)), (P, M))
+        self.assertEqual(self.step(direct(), Offer(N, 220, 90), Offer(M, 180, 90)), (P, M))
         self.assertEqual(self.step(direct(), Offer(N, 200, 50), Offer(M, 180, 90)), (N,))
         # Why it was safe may be forgotten when the next hop has gone.
         self.assertEqual(self.step(Offer(N, 200, 90), Offer(M, 180, 90)), (N,))

@@ -42,11 +42,11 @@ def neighbour(verb: str = "add", cost: int = 96, name: str = "a1") -> str:
     )
 
 
-def route(verb: str = "add", installed: str = "yes", metric: int = 96) -> str:
+def route(verb: str = "add", installed: str = "yes", metric: int = 96, refmetric: int = 0) -> str:
     """A line about a route."""
     return (
         f"{verb} route b1 prefix 2001:db8:42:7::/64 from ::/0 installed {installed} "
-        f"id bc:1c:92:c6:9b:cc:14:cf metric {metric} refmetric 0 via fe80::2 if vifc0"
+        f"id bc:1c:92:c6:9b:cc:14:cf metric {metric} refmetric {refmetric} via fe80::2 if vifc0"
     )
 
 
@@ -415,11 +415,16 @@ class BabeldTests(SynchronousTestCase):
 
     def test_hurry(self) -> None:
         """It runs while babeld does, and hears of each route with the ways that there are by then, and of
-        each loss; while it tells of trouble, nothing that babeld says waits."""
+        each loss, but of other metrics only where one is missed; while it tells of trouble, nothing that
+        babeld says waits."""
         babeld = Babeld(self.reactor, Random(1), self.settings, self.changed, self)
         heard: list[tuple[IPv6Network, bool, list[bool]]] = []
+        missed: list[IPv6Network] = []
 
         class Heard(Service):
+            def misses(self, prefix: IPv6Network) -> bool:
+                return prefix in missed
+
             def note(self, prefix: IPv6Network, *, lost: bool) -> None:
                 heard.append((prefix, lost, [offer.installed for offer in babeld.offers(prefix)]))
 
@@ -432,8 +437,11 @@ class BabeldTests(SynchronousTestCase):
         prefix = IPv6Network("2001:db8:42:7::/64")
         self.assertEqual(heard, [(prefix, True, [False]), (prefix, False, [])])
         heard.clear()
-        self.say(protocol, route("change"), route("flush"))
-        self.assertEqual(heard, [(prefix, False, [True]), (prefix, True, [])])
+        self.say(protocol, route("change"), route("change", metric=196))
+        self.assertEqual(heard, [(prefix, False, [True])])
+        missed.append(prefix)
+        self.say(protocol, route("change", metric=296), route("flush"))
+        self.assertEqual(heard[1:], [(prefix, False, [True]), (prefix, True, [])])
         self.assertEqual(babeld.patience(), CALM)
         hurry.on_trouble()  # type: ignore[attr-defined]
         self.assertEqual(babeld.patience(), 0)

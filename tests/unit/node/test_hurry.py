@@ -134,6 +134,16 @@ class HurryTests(SynchronousTestCase):
         self.assertEqual(self.said(), [NEAR, FAR])
         self.assertEqual(self.said(10), [])
 
+    def test_misses(self) -> None:
+        """What is lost is missed until there is a way again."""
+        self.assertFalse(self.hurry.misses(PREFIX))
+        self.hurry.note(PREFIX, lost=True)
+        self.assertTrue(self.hurry.misses(PREFIX))
+        self.wait(PAUSE)
+        self.assertTrue(self.hurry.misses(PREFIX))
+        self.find(PREFIX)
+        self.assertFalse(self.hurry.misses(PREFIX))
+
     def test_lost_for_long(self) -> None:
         """babel has to hear of others first, which takes a moment; nobody knows when it has."""
         began = self.reactor.seconds()

@@ -94,6 +94,14 @@ class MonitorTests(SynchronousTestCase):
         self.say(route("change", "no", metric=far[-1] + 1))
         self.assertEqual(self.metrics(), [far[-1] + 1])
 
+    def test_a_little_announced(self) -> None:
+        """Likewise what the neighbour announces, but whether it is there itself counts."""
+        both = [(192, 96), (199, 103), (192, 104), (185, 97), (200, 103), (200, 0), (200, 7)]
+        self.say(*(route("change", metric=metric, refmetric=announced) for metric, announced in both))
+        routes = [change.item for change in self.changes if isinstance(change.item, Route)]
+        told = [(each.metric, each.refmetric) for each in routes]
+        self.assertEqual(told, [(192, 96), (192, 104), (200, 103), (200, 0), (200, 7)])
+
     def test_round_trip(self) -> None:
         """Likewise a neighbour's round-trip time: two milliseconds or an eighth; but what it costs counts."""
         lines = [f"change {neighbour()[4:]} rtt {rtt} rttcost 0" for rtt in (5, 6.9, 7.1, 80, 71, 89, 91)]

@@ -64,8 +64,8 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertEqual(
             rules,
             [
-                'interface "vifc0" type tunnel hello-interval 1.5 update-interval 6 rtt-decay 24',
-                'interface "vifs0" type tunnel hello-interval 1.5 update-interval 6 rtt-decay 24',
+                'interface "vifc0" type tunnel hello-interval 1.5 update-interval 6 rtt-decay 10',
+                'interface "vifs0" type tunnel hello-interval 1.5 update-interval 6 rtt-decay 10',
                 'interface "eth0" type auto hello-interval 1.5 update-interval 6',
             ],
         )
@@ -76,9 +76,9 @@ class ConfigurationTests(SynchronousTestCase):
         """Full updates are neither too many nor too far between, unless somebody says otherwise."""
         for hello, update in ((0.2, "2"), (0.5, "2"), (1, "4"), (15, "20"), (0.0625, "2")):
             rule = statements(replace(SETTINGS, hello=hello))[-1]
-            self.assertTrue(rule.endswith(f"update-interval {update} rtt-decay 24"), rule)
+            self.assertTrue(rule.endswith(f"update-interval {update} rtt-decay 10"), rule)
         rule = statements(replace(SETTINGS, update_interval=300))[-1]
-        self.assertTrue(rule.endswith("hello-interval 15 update-interval 300 rtt-decay 24"), rule)
+        self.assertTrue(rule.endswith("hello-interval 15 update-interval 300 rtt-decay 10"), rule)
 
     def test_names(self) -> None:
         """An interface may be called anything."""
@@ -150,7 +150,7 @@ class ChangeTests(SynchronousTestCase):
         self.assertEqual(
             change(SETTINGS, more),
             (
-                'interface "vifc1" type tunnel hello-interval 15 update-interval 20 rtt-decay 24',
+                'interface "vifc1" type tunnel hello-interval 15 update-interval 20 rtt-decay 10',
                 'interface "eth0" type auto hello-interval 15 update-interval 20',
             ),
         )
