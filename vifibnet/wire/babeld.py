@@ -24,9 +24,9 @@ ASK_AGAIN = 0.2
 """Seconds within which a request for a lost route is repeated, twice."""
 
 RTT_DECAY = 10
-"""What a new round-trip time counts beside those before, of 256; there is one in three hellos. So the old ones
-fade in some 77 seconds, at our hello interval as at babeld's own of 4 s with its 42. With more, the cost of a
-tunnel changes with almost every one, and then babeld tells all its routes anew."""
+"""What a new round-trip time counts beside those before, of 256; there is one in three hellos. So the old
+ones fade in some 77 seconds, at our hello interval as at babeld's own of 4 s with its 42. With more, the cost
+of a tunnel changes with almost every one, and then babeld tells all its routes anew."""
 
 NOTHING = ""
 """A line that changes nothing and tells of nothing: it is answered with ``ok``."""
