@@ -165,7 +165,7 @@ def settings(args: argparse.Namespace, which: str) -> LabSettings:
     """The lab that some cases share."""
     return LabSettings(
         name=f"fail{os.getpid()}{which}",
-        nodes=args.nodes if which == "eight" else 12,
+        nodes=args.nodes or (8 if which == "eight" else 12),
         connection_count=20 if which == "mesh" else args.connection_count,
         hello=args.hello,
         # Tunnels that are replaced meanwhile are another matter: bench.draining.
@@ -290,7 +290,7 @@ def arguments() -> argparse.Namespace:
     add("--runs", type=int, help="of each case (10; with --quick 3)")
     add("--quick", action="store_true", help="three runs, and a shorter sleep")
     add("--only", metavar="1,4", help="these cases alone")
-    add("--nodes", type=int, default=8)
+    add("--nodes", type=int, help="8; for case 10, whose survivors all work at once on this machine, 12")
     add("--connection-count", type=int, default=2, help="openvpn clients of each node (%(default)s)")
     add("--ring", action="store_true", help="each can have tunnels with two others only: no way is spare")
     add("--hello", type=float, default=LabSettings.hello)
