@@ -7,7 +7,7 @@ demo: install
 
 test: install lint
 	$(PYTHON) -m twisted.trial --jobs 3 tests.unit tests.programs
-	$(PYTHON) -m twisted.trial tests.integration
+	$(PYTHON) -m twisted.trial --jobs 2 tests.integration
 
 lint: install
 	.venv/bin/ruff check .

@@ -1,8 +1,9 @@
 """Whether the other end of a tunnel is there, how well it is heard, and what the tunnel should cost for that.
 
 Each end sends a heartbeat at an interval of its own, which it tells. Who misses two of them takes the other
-end for dead. One that loses some is worth less than a detour, and gets well again only slowly: a tunnel that
-loses packets shall not be left and taken again all the time.
+end for dead, or who misses one, asks for more, and gets none at once. One that loses some is worth less than
+a detour, and gets well again only slowly: a tunnel that loses packets shall not be left and taken again all
+the time.
 
 Who is only late, because one of the two machines has no time for its beats, is given more of it: what follows
 from each false alarm is work for all, and the reason for more beats to be late.
@@ -10,6 +11,7 @@ from each false alarm is work for all, and the reason for more beats to be late.
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 INFINITY = 65535
@@ -32,6 +34,10 @@ MISSED = 2
 
 SLACK = 0.12
 """Seconds that a beat may come late: nodes wake only so often (see node.pace), and may be kept from that."""
+
+ANSWER = 0.1
+"""Seconds, and two round trips, in which who is asked for more beats, because one is missing, sends one: it
+is asked twice in that time, and beside it its kernel (node.otherend)."""
 
 LATEST = 0.5
 """The same at most for who was late lately."""
@@ -60,7 +66,7 @@ class Pulse(NamedTuple):
     """What was heard of one end: when the last beat came and its number, the interval that it told, in
     seconds, whether the LONG last ones came (a bit each, the youngest is the lowest), how many have come
     since the last silence, and the cost that the losses are worth; how many seconds beats may be late, and
-    until when, if that is more than usual."""
+    until when, if that is more than usual; until when it should have answered, if it was asked for more."""
 
     last: float
     number: int
@@ -70,6 +76,7 @@ class Pulse(NamedTuple):
     penalty: int = 0
     slack: float = SLACK
     lenient: float = 0.0
+    answer: float = inf
 
     def silent(self, now: float) -> bool:
         """Whether it has to be taken for dead."""
@@ -79,7 +86,7 @@ class Pulse(NamedTuple):
     def deadline(self) -> float:
         """When it has to be taken for dead if nothing comes. On a line that is known to lose some, and is
         shunned already, silence takes longer."""
-        return self.last + (MISSED + bool(self.penalty)) * self.interval + self.slack
+        return min(self.last + (MISSED + bool(self.penalty)) * self.interval + self.slack, self.answer)
 
     @property
     def overdue(self) -> float:
@@ -119,10 +126,16 @@ def heard(pulse: Pulse, number: int, interval: float, now: float) -> Pulse:
     return Pulse(now, number, interval, came, streak, _penalty(came, pulse.penalty), slack, lenient)
 
 
+def awaited(pulse: Pulse, round_trip: float, now: float) -> Pulse:
+    """The same, now that a beat is missing and more are asked for: it takes so many seconds to hear of it at
+    least, or infinitely many where nobody knows."""
+    return pulse if pulse.penalty else pulse._replace(answer=now + ANSWER + 2 * round_trip)
+
+
 def heard_next(pulse: Pulse, number: int, now: float) -> Pulse | None:
     """The same for who is well, if that is the next beat, in time, with the same interval; None where more
     has to be thought of."""
-    _, before, interval, came, streak, penalty, slack, lenient = pulse
+    _, before, interval, came, streak, penalty, slack, lenient, _ = pulse
     if penalty or streak < BACK or number != (before + 1) % 256 or now >= pulse.overdue:
         return None
     came = (came << 1 | 1) & _ALL

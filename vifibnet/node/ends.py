@@ -11,6 +11,7 @@ from math import inf
 
 from vifibnet.model.liveness import INFINITY
 from vifibnet.node.otherend import End, Likes, meet
+from vifibnet.wire.babeld import Neighbour
 from vifibnet.wire.heartbeat import Beat, parse_beat, split_beat
 
 Key = tuple[str, bytes]
@@ -27,12 +28,19 @@ class Ends(dict[Key, End]):
     """The other ends that are known. Most beats of a calm network are like the one before, and most ends are
     not overdue: neither costs more than to find that out."""
 
-    def __init__(self, on_met: Callable[[], None], inquire: Callable[[End], None]) -> None:
+    def __init__(
+        self,
+        on_met: Callable[[], None],
+        inquire: Callable[[End], None],
+        neighbours: Callable[[], Iterable[Neighbour]],
+    ) -> None:
         """``on_met`` is called when somebody is heard who was not there: it should hear soon that we hear it.
-        ``inquire`` asks somebody's kernel whether it is there."""
+        ``inquire`` asks somebody's kernel whether it is there; babel's ``neighbours`` tell how long an answer
+        takes."""
         super().__init__()
         self._on_met = on_met
         self._inquire = inquire
+        self._neighbours = neighbours
         self.senders: dict[str, frozenset[bytes]] = {}
         """Who may be there, by tap."""
         self.hurry = self.keen = 0.0
@@ -130,7 +138,8 @@ class Ends(dict[Key, End]):
                 continue
             # babel would go on believing in a tunnel that has ended if its tap is soon used again.
             end.gone |= end.address.packed not in self.senders.get(end.tap, ())
-            end.miss(now)
+            if end.misses(now):
+                end.miss(now, self._round_trip(end))
             self.hasten(end)
             if end.inquires(now):
                 end.inquiry = now
@@ -138,6 +147,13 @@ class Ends(dict[Key, End]):
             self._put(end, end.next_review(now))
             if everybody or now >= end.end:
                 yield end
+
+    def _round_trip(self, end: End) -> float:
+        """How many seconds it takes, as babel knows; infinity if it does not."""
+        for each in self._neighbours():
+            if each.interface == end.tap and IPv6Address(each.address) == end.address:
+                return inf if each.rtt is None else each.rtt / 1000
+        return inf
 
     def _overdue(self, now: float) -> Iterator[End]:
         while self._reviews and self._reviews[0][0] <= now:

@@ -96,7 +96,7 @@ class Heartbeats(Service):
         self._echo: Echo | None = None
         self._prompter: Prompter | None = None
         self._prompting: Prompting | None = None
-        self._ends = Ends(lambda: self._pace.hasten(self._looked), self._inquire)
+        self._ends = Ends(lambda: self._pace.hasten(self._looked), self._inquire, neighbours)
         self._leaving: set[str] = set()
         self._ending: set[str] = set()
         self._all_leave = self._all_end = False

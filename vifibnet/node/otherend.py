@@ -14,6 +14,7 @@ from vifibnet.model.liveness import (
     SHUNNED,
     SLACK,
     Pulse,
+    awaited,
     first,
     heard,
     heard_next,
@@ -191,11 +192,15 @@ class End:
             return self.pulse.overdue
         return min(self.end, self.inquiry + self.pulse.interval)
 
-    def miss(self, now: float) -> None:
-        """Its beat is overdue."""
-        if now >= self.pulse.overdue and self.pulse.last >= self.missed:
-            self.missed = now
-            self.eager = now + EAGER
+    def misses(self, now: float) -> bool:
+        """Whether its beat has just become overdue."""
+        return now >= self.pulse.overdue and self.pulse.last >= self.missed
+
+    def miss(self, now: float, round_trip: float) -> None:
+        """It has: we want more, and the answer takes so many seconds, as far as anybody knows."""
+        self.missed = now
+        self.eager = now + EAGER
+        self.pulse = awaited(self.pulse, round_trip, now)
 
     def doubted(self, now: float) -> bool:
         """Whether we want more beats of it. Of a line that is known to be bad we know enough."""

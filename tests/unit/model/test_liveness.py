@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from random import Random
 
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from vifibnet.model.liveness import (
+    ANSWER,
     BACK,
     INFINITY,
     LATEST,
@@ -19,6 +21,7 @@ from vifibnet.model.liveness import (
     RECENT,
     SLACK,
     Pulse,
+    awaited,
     first,
     heard,
     heard_next,
@@ -50,6 +53,19 @@ class PulseTests(SynchronousTestCase):
         self.assertEqual(pulse.deadline, 100 + MISSED * T + SLACK)
         self.assertEqual(pulse.cost(pulse.deadline - 0.01), 0)
         self.assertEqual(pulse.cost(pulse.deadline), INFINITY)
+
+    def test_awaited(self) -> None:
+        """Whoever is asked has to answer at once, but for what that takes; not so who is bad anyway."""
+        pulse = first(0, T, 100.0)
+        asked = awaited(pulse, 0.01, pulse.overdue)
+        self.assertAlmostEqual(asked.deadline, pulse.overdue + ANSWER + 0.02)
+        self.assertLess(asked.deadline, pulse.deadline)
+        for far in (1.0, inf):
+            self.assertEqual(awaited(pulse, far, pulse.overdue).deadline, pulse.deadline)
+        again = heard(asked, 2, T, asked.deadline - 0.01)
+        self.assertAlmostEqual(again.deadline, asked.deadline - 0.01 + MISSED * T + SLACK)
+        bad = pulse._replace(penalty=LINK)
+        self.assertEqual(awaited(bad, 0.01, bad.overdue), bad)
 
     def test_return(self) -> None:
         """It ends with three beats in a row; the line is not blamed for a cut."""

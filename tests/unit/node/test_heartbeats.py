@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from vifibnet.model.liveness import DRAINED, INFINITY, LEAVING, LINK, SHUNNED, SLACK
+from vifibnet.model.liveness import ANSWER, DRAINED, INFINITY, LEAVING, LINK, SHUNNED, SLACK
 from vifibnet.model.ways import Health, Way
 from vifibnet.node.heartbeats import RING, Heartbeats
 from vifibnet.node.otherend import EAGER, FORGET, LIVELY
@@ -130,6 +130,7 @@ class Babel:
         self.cost = self.hears = LINK
         self.reach = 0xFFFF
         self.questions = self.inquiries = 0
+        self.rtt: float | None = None
         self.knows = True
         self.said: list[int] = []
         self.introduced: list[tuple[int, float]] = []
@@ -170,7 +171,7 @@ class Babel:
         """The only one, if it knows it."""
         self.asked += 1
         cost = max(self.cost, self.hears)
-        found = Neighbour("1", str(self.neighbour), TAP, self.reach, self.hears, self.cost, cost)
+        found = Neighbour("1", str(self.neighbour), TAP, self.reach, self.hears, self.cost, cost, self.rtt)
         return [found] if self.knows else []
 
     def close(self) -> None:
@@ -315,6 +316,43 @@ class HeartbeatTests(SynchronousTestCase):
         self.wait(1.0)
         for node in (self.one, self.other):
             self.assertEqual((node.health, node.babel.cost), (Health.FINE, LINK))
+
+    def test_prompt(self) -> None:
+        """Whoever is asked for more beats, and could have answered by now, is dead; where an answer takes
+        long, or nobody knows how long, two beats have to be missing. (That differs where nodes look often:
+        one that looks while all is calm sees late that a beat is missing.)"""
+        took: dict[float | None, list[float]] = {}
+        for rtt in (None, 300.0, 2.0):
+            took[rtt] = []
+            for step in range(20):
+                one, other = pair(self.clock, Thorough)
+                one.babel.rtt = rtt
+                for node in (one, other):
+                    node.hearts.startService()
+                self.wait(2)
+                self.clock.advance(step * INTERVAL / 20)
+                one.wire.cut = other.wire.cut = True
+                cut = self.clock.seconds()
+                while one.health is not Health.DEAD:
+                    self.clock.advance(0.01)
+                took[rtt].append(self.clock.seconds() - cut)
+                for node in (one, other):
+                    node.hearts.stopService()
+        self.assertEqual(took[None], took[300.0])
+        self.assertLess(max(took[None]), 2 * INTERVAL + SLACK + 2 * LOOK)
+        self.assertLess(max(took[2.0]), INTERVAL + SLACK + ANSWER + 2 * LOOK)
+        self.assertGreater(sum(took[None]) / 20, sum(took[2.0]) / 20 + 0.08)
+
+    def test_prompt_answer(self) -> None:
+        """A single beat that is lost makes nobody dead: the other end answers at once."""
+        for node in (self.one, self.other):
+            node.babel.rtt = 2.0
+        for _ in range(20):
+            self.wait(3.0)
+            self.other.wire.few = 1
+            self.wait(1.0)
+        self.assertEqual(self.other.wire.lost, 20)
+        self.assertEqual((self.one.babel.said, self.other.babel.said), ([], []))
 
     def test_back(self) -> None:
         """When a silence ends, both take the tunnel again as soon as some beats have come. They come fast."""
