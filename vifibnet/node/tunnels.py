@@ -135,7 +135,7 @@ class Tunnels(Service):
     def repair(self) -> None:
         """Decide again soon: something has changed. Several changes at once make one decision."""
         if self.running and not (self._soon is not None and self._soon.active()):
-            self._soon = self._reactor.callLater(0.02 + 0.08 * self._rng.random(), self.decide)
+            self._soon = self._reactor.callLater(0.02 + 0.03 * self._rng.random(), self.decide)
 
     # -- what others see ---------------------------------------------------------------------------
 
