@@ -161,11 +161,17 @@ def turns() -> float:
     return perf_counter() - began
 
 
+def size(args: argparse.Namespace, which: str) -> int:
+    """How many nodes this lab has."""
+    count: int | None = args.nodes
+    return count or (8 if which == "eight" else 12)
+
+
 def settings(args: argparse.Namespace, which: str) -> LabSettings:
     """The lab that some cases share."""
     return LabSettings(
         name=f"fail{os.getpid()}{which}",
-        nodes=args.nodes or (8 if which == "eight" else 12),
+        nodes=size(args, which),
         connection_count=20 if which == "mesh" else args.connection_count,
         hello=args.hello,
         # Tunnels that are replaced meanwhile are another matter: bench.draining.
@@ -267,7 +273,7 @@ async def main(reactor: Reactor, args: argparse.Namespace) -> int:
     document = {
         "bench": "failover",
         "hello": args.hello,
-        "nodes": args.nodes,
+        "nodes": {case.name: size(args, case.lab) for case in cases},
         "connection_count": args.connection_count,
         "ring": args.ring,
         "seed": args.seed,
